@@ -1,0 +1,40 @@
+# Everything runs in .venv, which `make setup` makes from infra/locks/. Telemetry of the parts is off.
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
+export VLLM_NO_USAGE_STATS := 1
+
+python := .venv/bin/python
+
+.PHONY: help setup demo test lint bench up down clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv from the lock (AGENTARK_EXTRA=cuda for GPUs); instant when up to date
+	@bash infra/install.sh
+
+demo: setup ## debate, distil and evaluate the shipped tiny models on this machine
+	.venv/bin/agentark run full-pipeline --config deployments/laptop.yaml
+
+test: setup ## all tests
+	$(python) -m pytest
+
+lint: setup ## ruff and mypy
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+bench: setup ## all benchmarks
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(python) "$$file"; done
+
+up: setup ## start Prefect, MLflow, Ray and a worker on loopback
+	@$(python) infra/services.py up
+
+down: setup ## stop what `make up` started
+	@$(python) infra/services.py down
+
+clean: ## remove .venv and caches; runs in agentark-home stay
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,346 @@
+r"""Find the final answer in a response, and compare answers by cheap exact rules. Only the standard library.
+
+    extract("So 3 * 4 = 12.\nThe answer is $\\boxed{12}$.", task="gsm8k")  -> "12"
+    equivalent("1,200.0", "1200", task="number")                           -> True
+    group(["12", "12.0", None, "7"], task="number")                        -> [0, 0, None, 1]
+
+Responses are hostile text: nothing is evaluated, only the last MAX_TEXT characters are read, and every regex is linear
+(bounded repeats, no nested quantifiers). The statement that comes last wins: a box, `#### 7`, "the answer is 7" or
+`A: 7`; without any of them the last sentence decides. Forms (LaTeX, numbers, lists) live in answer_forms.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal
+
+from agentark_core.answer_forms import clean, list_items, normalise, number_words, parse_number, plain_text
+from agentark_core.errors import DataError
+
+Kind = Literal["number", "math", "choice", "text"]
+
+KINDS: dict[str, Kind] = {
+    "gsm8k": "number",
+    "gsm8k_reversed": "number",
+    "number": "number",
+    "math": "math",
+    "medmcqa": "choice",
+    "choice": "choice",
+    "text": "text",
+}
+"""Task name -> family of rules."""
+
+MAX_TEXT = 20_000
+"""Characters of a response that are read, from its end."""
+
+_MARK_REACH = 160
+"""`#### 7` counts only this close to the end of the text."""
+
+_MAX_CLAUSE = 400
+_MAX_ANCHORS = 20
+_MAX_KEY = 2_000
+_MAX_NESTING = 3
+
+_BOX_TOKEN = re.compile(r"\\\\?f?box(?:ed)?(?![a-z])|\\[a-zA-Z]+|\\.|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(r"\\f?box(?:ed)?[ ]{1,3}([^\s{}$\\]{1,40})")
+_GAP_NOISE = re.compile(r"\\(?:quad|text|f?box(?:ed)?|ldots|cdots)\b|[A-Za-z](?:_\{?\w\}?)?\s{0,2}=")
+_GAP_WORD = re.compile(r"\w+|[,;]")
+_VERB = re.compile(r"\b(?:is|are|was|be|equals?|has|have|gives?)\b|=")
+_ANCHOR = re.compile(
+    r"\banswer(?: (?:to|for) (?:this|the|your) (?:question|problem))?[*_ ]{0,4}"
+    r"(?:\bis\b|\bare\b|\bwas\b|:|=)[ ]?(?:simply |thus |therefore )?[:*_ ]{0,4}"
+    r"|(?<!#)####(?!#)[ ]?|^[ ]{0,3}\*{0,2}A:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CLOSING = re.compile(r"\bI hope (?:it|this) is correct|\\end\{(?:align|equation|gather)|####", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?!\s*\d)")
+_NUMBER = re.compile(
+    r"(?<![A-Za-z\d])-?(?:\\?\$)?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?|(?<![A-Za-z\d])-?(?:\\?\$)?-?\d*\.?\d+(?:/\d+)?(?:\s?\\?%)?|-?\\[dt]?frac\{\d+\}\{\d+\}"
+)
+_OUTPUT = re.compile(r"```output\s+([^`\n]{1,80})")
+_EQUALS = re.compile(r"(?:=|≈|\\approx)\s{0,3}(?:\\?\$)?\s?(-?\d[\d,]*\.?\d*)")
+_WORD = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)?")
+_MATH_SPAN = re.compile(
+    r"(?<!\\)\$((?:[^$\\\n]|\\.){1,300})\$|\\\(((?:[^\\\n]|\\(?!\))){1,300})\\\)|\\\[((?:[^\\]|\\(?!\])){1,300})\\\]"
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
+
+_CHOICE_KEY = re.compile(
+    r"[\"']answer(?:_choice|_letter|_index)?[\"']\s{0,3}:\s{0,3}[\"']([^\"'\n]{0,200})", re.IGNORECASE
+)
+_CHOICE_ANCHOR = re.compile(
+    r"\b(?:answer|choice|option)s?(?: choice| option| letter)?\s{0,3}(?:is|are|:|=|would be|should be)\s{0,3}:?[\s*_]{0,4}"
+    r"(?:(?:option|choice|letter)\s{1,2})?[\s*_]{0,4}([($\[]?\\?[A-Za-z{(]{0,8}[A-J]\b[^\n]{0,12})",
+    re.IGNORECASE,
+)
+_LETTER = re.compile(r"^[\s*_$(\[\"'{]{0,6}(?:\\(?:text|mathrm|mathbf|textbf)\{)?\(?([A-Ja-j])(?:[\s.):,;\]}*_$\"']|$)")
+_LETTER_LINE = re.compile(
+    r"^[\s*_]{0,4}(?:(?:option|choice) )?\(?([A-J])\)?(?:[.):][^\n]{0,200})?[\s*_]{0,4}$", re.MULTILINE
+)
+
+
+def kind_of(task: str) -> Kind:
+    """The family of rules of a task; DataError names the known tasks."""
+    try:
+        return KINDS[task]
+    except KeyError:
+        raise DataError(f"unknown task {task[:40]!r}: use one of {', '.join(sorted(KINDS))}") from None
+
+
+def extract(text: str, *, task: str) -> str | None:
+    """The final answer of a response as it was written (cleaned of delimiters), or None."""
+    kind = kind_of(task)
+    text = _window(text)
+    if kind == "choice":
+        return _choice(text)
+    position, answer = _boxed(text, joined=kind == "math")
+    if position >= 0 and answer is None:
+        return None
+    anchored_at, anchored = _anchored(text, kind=kind, after=position)
+    if anchored is not None and anchored_at > position:
+        return anchored
+    if answer is not None:
+        return _number_part(answer) if kind == "number" else answer
+    if kind == "number":
+        return _concluding_number(text)
+    return _concluding_expression(text) if kind == "math" else _last_line(text)
+
+
+def _window(text: str) -> str:
+    """The part that is read: the end, or, if the end has no box, what follows the last box before it."""
+    if len(text) <= MAX_TEXT or "boxed" in text[-MAX_TEXT:]:
+        return text[-MAX_TEXT:]
+    box = text.rfind("\\boxed")
+    return text[box : box + MAX_TEXT] if box >= 0 else text[-MAX_TEXT:]
+
+
+def equivalent(a: str, b: str, *, task: str) -> bool:
+    """Cheap equality of two extracted answers: exact numbers, letters, lists, normalised text. No algebra."""
+    return _key(a, kind=kind_of(task)) == _key(b, kind=kind_of(task))
+
+
+def group(answers: Sequence[str | None], *, task: str) -> list[int | None]:
+    """Cluster number of each answer, numbered in first-seen order; None stays None."""
+    kind = kind_of(task)
+    clusters: dict[object, int] = {}
+    return [None if a is None else clusters.setdefault(_key(a, kind=kind), len(clusters)) for a in answers]
+
+
+def letter(text: str) -> str | None:
+    """The choice letter (A-J, upper case) that an answer such as "B", "(b)", "\\text{B}" or "B. Liver" starts with."""
+    found = _LETTER.match(text)
+    if found is None or (found[1].islower() and len(clean(text)) > 4):
+        return None
+    return found[1].upper()
+
+
+def _key(answer: str, *, kind: Kind, nesting: int = 0) -> object:
+    """A hashable form; equal keys are equivalent answers."""
+    if kind == "choice":
+        return letter(answer) or plain_text(answer)
+    if kind == "text":
+        return plain_text(answer)
+    number = parse_number(answer)
+    if number is not None:
+        return number.value
+    items = list_items(answer) if len(answer) <= _MAX_KEY and nesting < _MAX_NESTING else None
+    if items is not None:
+        values: list[object] = [_key(item, kind="math", nesting=nesting + 1) for item in items.items]
+        return (items.brackets, frozenset(values) if items.brackets in ("", "{}") else tuple(values))
+    return normalise(answer)
+
+
+def _boxed(text: str, *, joined: bool) -> tuple[int, str | None]:
+    """(position, content) of the last box, (-1, None) if there is none; with `joined`, linked boxes make one list.
+
+    The content of a box that never closes ends with its formula or line; None if the text itself breaks off in it.
+    """
+    boxes: list[tuple[int, int]] = []
+    stack: list[int] = []
+    pending = -1
+    for token in _BOX_TOKEN.finditer(text):
+        mark = token.group()
+        if mark.endswith(("boxed", "fbox")):
+            pending = token.end()
+        elif mark == "{":
+            is_box = pending >= 0 and not text[pending : token.start()].strip()
+            stack.append(token.end() if is_box else -1)
+            pending = -1
+        elif mark == "}" and stack:
+            start = stack.pop()
+            if start >= 0 and not (boxes and boxes[-1][0] > start):
+                boxes.append((start, token.end()))
+    unclosed = max(stack, default=-1)
+    if unclosed >= 0 and not (boxes and boxes[-1][0] > unclosed):
+        content = re.split(r"[$\n]|\\\]|\\\)", text[unclosed : unclosed + _MAX_CLAUSE], maxsplit=1)
+        return unclosed, clean(content[0]) or None if len(content) > 1 else None
+    if not boxes:
+        bare = None
+        for bare in _BARE_BOX.finditer(text):
+            pass
+        return (bare.start(), clean(bare[1])) if bare else (-1, None)
+    spans = [(start, end, text[start : end - 1]) for start, end in boxes]
+    return boxes[-1][0], _joined(spans if joined else spans[-1:], text=text)
+
+
+def _joined(spans: list[tuple[int, int, str]], *, text: str) -> str | None:
+    """The last of some (start, end, content) spans; those linked to it by a comma, "and" or "or" make one list."""
+    parts = [clean(spans[-1][2])]
+    for earlier, later in zip(reversed(spans[:-1]), reversed(spans[1:]), strict=True):
+        if not _linked(text[earlier[1] : later[0]]):
+            break
+        parts.append(clean(earlier[2]))
+    return ", ".join(part for part in dict.fromkeys(reversed(parts)) if part) or None
+
+
+def _linked(gap: str) -> bool:
+    """Whether the text between two formulas only lists them: `, `, ` and `, `} \\quad \\text{or} \\quad x_2 = \\boxed{`."""
+    words = _GAP_WORD.findall(_GAP_NOISE.sub(" ", gap)) if len(gap) <= 60 else []
+    return bool(words) and all(word in ("and", "or", ",", ";") for word in words)
+
+
+def _anchored(text: str, *, kind: Kind, after: int) -> tuple[int, str | None]:
+    """(position, answer) of the last "the answer is ..." that really states an answer and comes after `after`."""
+    for anchor in reversed(list(_ANCHOR.finditer(text, max(after, 0)))[-_MAX_ANCHORS:]):
+        if anchor.group().startswith("#") and len(text) - anchor.end() > _MARK_REACH:
+            continue  # a Markdown heading of the reasoning, not GSM8K's last line
+        line = _stated(text[anchor.end() : anchor.end() + _MAX_CLAUSE])
+        closing = _CLOSING.search(line)
+        line = line[: closing.start()] if closing else line
+        if "\\boxed" in line or len(_first_sentence(line)) >= _MAX_CLAUSE - 1:
+            continue
+        if kind == "number":
+            found = _number_part(_first_sentence(line))
+            if found is not None and parse_number(found) is not None:
+                return anchor.start(), found
+            continue
+        piece = clean(_first_sentence(line))
+        if after >= 0 and (re.match(r"[A-Za-z]{2}", piece) or not _is_statement(text, anchor)):
+            continue  # "the answer is correct", "check our answer: 2 + 2 = 4" take nothing back from a box
+        if kind == "math" and not _bare_formula(piece):
+            piece = _conclusion(line) or piece
+        if (
+            any(map(str.isalnum, piece))
+            and (len(piece) <= 80 or "\\" in piece)
+            and (len(piece.split()) <= 6 or "\\" in piece)
+        ):
+            return anchor.start(), piece
+    return -1, None
+
+
+def _is_statement(text: str, anchor: re.Match[str]) -> bool:
+    """Whether an anchor says "is", or stands at the beginning of its line ("Final answer: ...")."""
+    before = text[max(anchor.start() - 80, 0) : anchor.start()].rpartition("\n")[2]
+    return "is" in anchor.group().lower() or before.strip("*#_ \t").lower() in ("", "final", "the", "the final")
+
+
+def _stated(rest: str) -> str:
+    """The first line after an anchor, or the whole display formula that begins there."""
+    rest = rest.lstrip()
+    for left, right in (("\\[", "\\]"), ("$$", "$$")):
+        if rest.startswith(left) and (end := rest.find(right, 2)) > 0:
+            return rest[2:end].replace("\n", " ")
+    return rest.split("\n", 1)[0]
+
+
+def _first_sentence(line: str) -> str:
+    end = _SENTENCE_END.search(line)
+    return line[: end.start()] if end else line
+
+
+def _bare_formula(piece: str) -> bool:
+    """Whether a clause is a formula or a short answer by itself, not a sentence about one."""
+    return "$" not in piece and "\\(" not in piece and not re.search(r"\b(?:is|are|there|that)\b", piece)
+
+
+def _conclusion(clause: str) -> str | None:
+    """The formula, bold text or number that a clause states: the first after its last verb, else the last of all;
+    those linked to it by a comma, "and" or "or" make one list."""
+    found = [(*m.span(), next(filter(None, m.groups()))) for m in _MATH_SPAN.finditer(clause)]
+    # what lies between two prices is no formula: "$36 and has $4"
+    found = [span for span in found if not (span[2][0].isdigit() and span[2][-1].isspace())]
+    found += [(*m.span(), m[1]) for m in _BOLD.finditer(clause)]
+    covered = [(start, end) for start, end, _ in found]
+    found += [
+        (*m.span(), m[0]) for m in _NUMBER.finditer(clause) if not any(s <= m.start() < e for s, e in covered[:40])
+    ]
+    if not found:
+        return None
+    found.sort()
+    verbs = [m.end() for m in _VERB.finditer(clause) if not any(s <= m.start() < e for s, e in covered[:40])]
+    after = next((k for k, span in enumerate(found) if verbs and span[0] >= verbs[-1]), None)
+    last = len(found) - 1 if after is None else after
+    while after is not None and last + 1 < len(found) and _linked(clause[found[last][1] : found[last + 1][0]]):
+        last += 1
+    return _joined(found[: last + 1], text=clause)
+
+
+def _number_part(piece: str) -> str | None:
+    """The number that a box or an answer clause states: itself, the right side of its last `=`, or its only number."""
+    piece = clean(piece)
+    if parse_number(piece) is not None:
+        return piece
+    for sign in ("=", "≈", "\\approx"):
+        piece = clean(piece.rpartition(sign)[2])
+    if parse_number(piece) is not None:
+        return piece
+    numbers = _NUMBER.findall(piece)
+    if len(numbers) == 1 or (numbers and piece.startswith(numbers[0]) and "and" not in piece):
+        whole = clean(numbers[0])
+        return whole if parse_number(whole) is not None and "\\" not in piece.replace("\\$", "") else piece
+    return piece or None
+
+
+def _concluding_number(text: str) -> str | None:
+    """Without any marker: the number of the last sentence that has one. If that sentence repeats the last computed
+    result (`= 34`, or a program's output, in words too), that number; else its last number."""
+    computed = [m[1] for m in _EQUALS.finditer(text)] + [m[1] for m in _OUTPUT.finditer(text)]
+    result = parse_number(computed[-1]) if computed else None
+    for sentence in reversed(_sentences(text[-2000:])):
+        tail = max(sentence.rfind("="), sentence.rfind("≈"))
+        numbers = [n for n in _NUMBER.findall(sentence[tail + 1 :])]
+        numbers = numbers or _NUMBER.findall(sentence)
+        values: list[Fraction | None] = [n.value if (n := parse_number(number)) else None for number in numbers]
+        words = [w for word in _WORD.findall(sentence) if (w := number_words(word)) is not None]
+        if result is not None and result.value in values:
+            return clean(numbers[values.index(result.value)])
+        if result is not None and result.value in words:
+            return str(result.value)
+        if numbers:
+            return clean(numbers[-1])
+    return None
+
+
+def _concluding_expression(text: str) -> str | None:
+    """Without any marker: what the last sentence with a formula, bold text or number states."""
+    sentences = reversed(_sentences(text[-2000:]))
+    return next((found for sentence in sentences if (found := _conclusion(sentence))), None)
+
+
+def _sentences(text: str) -> list[str]:
+    return [part for line in text.split("\n") for part in re.split(r"(?<=[.!?])\s", line) if part.strip()]
+
+
+def _last_line(text: str) -> str | None:
+    lines = [line for line in text.split("\n") if line.strip()]
+    return clean(lines[-1]) or None if lines else None
+
+
+def _choice(text: str) -> str | None:
+    """The letter of a choice answer: a JSON field, a box, "the answer is (B)", a line that is only a choice."""
+    for pattern in (_CHOICE_KEY,):
+        fields = pattern.findall(text)
+        if fields:
+            return letter(fields[-1]) or clean(fields[-1]) or None
+    position, box = _boxed(text, joined=False)
+    if box is not None and (found := letter(box)):
+        return found
+    stated = [found for m in _CHOICE_ANCHOR.finditer(text) if (found := letter(m[1]))]
+    if stated:
+        return stated[-1]
+    lines = _LETTER_LINE.findall(text)
+    if lines:
+        return str(lines[-1])
+    return letter(text) or box or (_anchored(text, kind="text", after=-1)[1])

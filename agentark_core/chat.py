@@ -1,0 +1,174 @@
+"""Chat messages to token ids and back, by the model's own tokenizer and chat template; no family is assumed.
+
+    [{"role": "user", "content": "Q: 2 + 2"}] -> prompt ids          "...<|im_start|>assistant\\n"
+    completion "4"                            -> completion ids      "4<|im_end|>"
+
+Text from data or from a model never becomes a special token (F30): where a message contains the string of one, the
+template is rendered around placeholders, the true text is put in afterwards, and the whole is tokenised in pieces cut
+through the middle of that string. Without such a string the tokens are exactly those of the template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentark_core.errors import ModelError
+from agentark_core.types import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class ChatFormat:
+    """One tokenizer with its chat template.
+
+    Attributes: tokenizer; stop_ids: every token id that ends a turn (sorted).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, eos_token_ids: Sequence[int] = ()) -> None:
+        """eos_token_ids: those of the model's generation config. Raises ModelError if the template cannot be used."""
+        self.tokenizer = tokenizer
+        if not tokenizer.chat_template:
+            raise ModelError(
+                f"{tokenizer.name_or_path}: no chat template; add chat_template.jinja to the model directory"
+            )
+        # A one-character token cannot be cut, and whitespace runs (Gemma) are text, not structure.
+        added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+        structural = sorted((t for t in added if len(t) > 1 and t.strip()), key=lambda t: (-len(t), t))
+        self._structural = re.compile("|".join(map(re.escape, structural)) or r"(?!)")
+        self._end = self._end_of_turn()
+        named = [tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else tokenizer.eos_token_id or []
+        self.stop_ids = sorted({*eos_token_ids, *named, tokenizer.get_added_vocab()[self._end]})
+
+    @classmethod
+    def load(cls, model_dir: Path | str) -> ChatFormat:
+        """Read tokenizer, template and generation config of a local model directory; no code of it is run."""
+        from transformers import AutoTokenizer, GenerationConfig
+
+        path = str(model_dir)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"{path}: tokenizer cannot be loaded ({reason}); provide tokenizer.json") from None
+        eos: int | list[int] | None = None
+        if (Path(model_dir) / "generation_config.json").is_file():
+            eos = GenerationConfig.from_pretrained(path, local_files_only=True).eos_token_id
+        return cls(tokenizer, eos_token_ids=[eos] if isinstance(eos, int) else eos or [])
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the conversation up to where the assistant's next turn starts."""
+        text, data = self._render(messages, generation_prompt=True)
+        return self._encode(text, data)
+
+    def completion_ids(self, messages: Sequence[Message], completion: str) -> list[int]:
+        """Token ids of the assistant's turn, end-of-turn token included, whitespace after that left out.
+
+        prompt_ids(messages) + completion_ids(messages, completion) is the conversation as the template renders it.
+        Raises ModelError if the template shows the prompt differently once the turn is there.
+        """
+        full: list[Message] = [*messages, {"role": "assistant", "content": completion}]
+        hostile = self._hostile(full)
+        prompt, prompt_data = self._render(messages, generation_prompt=True, hostile=hostile)
+        text, data = self._render(full, generation_prompt=False, hostile=hostile)
+        text = text.rstrip()
+        if not text.startswith(prompt):
+            raise ModelError(
+                f"{self.tokenizer.name_or_path}: the chat template renders the prompt differently when the answer "
+                "follows, so no loss mask exists; use a template in which the generation prompt is a prefix"
+            )
+        if not text.endswith(self._end):
+            raise ModelError(
+                f"{self.tokenizer.name_or_path}: the chat template does not end this turn with {self._end}; "
+                "the student would never learn to stop; fix chat_template.jinja"
+            )
+        prompt_ids = self._encode(prompt, prompt_data)
+        full_ids = self._encode(text, data)
+        if full_ids[: len(prompt_ids)] == prompt_ids:
+            return full_ids[len(prompt_ids) :]
+        # Tokens merged across the seam; at inference the prompt is tokenised alone, so training does the same.
+        start = len(prompt)
+        return self._encode(text[start:], [(max(0, a - start), b - start) for a, b in data if b > start])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _end_of_turn(self) -> str:
+        """The structural token that the template puts behind an assistant's turn."""
+        probe: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        text = self._template(probe, generation_prompt=False).rstrip()
+        ends = [match.group() for match in self._structural.finditer(text) if match.end() == len(text)]
+        if not ends:
+            raise ModelError(
+                f"{self.tokenizer.name_or_path}: the chat template ends an assistant turn with {text[-20:]!r}, not "
+                "with a special token, so a student would never learn to stop; add the end-of-turn token to it"
+            )
+        return ends[0]
+
+    def _template(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=generation_prompt
+            )
+        except TemplateError as error:
+            raise ModelError(f"{self.tokenizer.name_or_path}: the chat template refused a message: {error}") from None
+        return str(rendered)
+
+    def _hostile(self, messages: Sequence[Message]) -> bool:
+        return any(self._structural.search(message["content"]) for message in messages)
+
+    def _render(
+        self, messages: Sequence[Message], *, generation_prompt: bool, hostile: bool | None = None
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The rendered text and, if a message holds a structural string, the spans that came from data."""
+        if not (self._hostile(messages) if hostile is None else hostile):
+            return self._template(messages, generation_prompt=generation_prompt), []
+        contents = [message["content"] for message in messages]
+        nonce = "data" + hashlib.sha256("\0".join(contents).encode(errors="surrogatepass")).hexdigest()[:24]
+        placed: list[Message] = []
+        for number, message in enumerate(messages):
+            content = message["content"]
+            body = content.strip()  # outer whitespace stays outside, where the template may trim it
+            held = content.replace(body, f"{nonce}x{number}x", 1) if body else content
+            placed.append({"role": message["role"], "content": held})
+        pieces = re.split(rf"{nonce}x(\d+)x", self._template(placed, generation_prompt=generation_prompt))
+        text, spans = "", []
+        for index, piece in enumerate(pieces):
+            if index % 2:
+                body = contents[int(piece)].strip()
+                spans.append((len(text), len(text) + len(body)))
+                text += body
+            else:
+                text += piece
+        return text, spans
+
+    def _encode(self, text: str, data: list[tuple[int, int]]) -> list[int]:
+        """Tokenise; no structural string that touches a data span survives in one piece."""
+        ids: list[int] = []
+        todo = [(0, len(text))]
+        while todo:
+            start, end = todo.pop()
+            cut = self._first_cut(text, start, end, data)
+            if cut is None:
+                ids += self.tokenizer(text[start:end], add_special_tokens=False, verbose=False)["input_ids"]
+            else:
+                todo += [(cut, end), (start, cut)]
+        return ids
+
+    def _first_cut(self, text: str, start: int, end: int, data: list[tuple[int, int]]) -> int | None:
+        if not data:
+            return None
+        match = self._structural.search(text, start, end)
+        while match:
+            a, b = match.span()
+            if any(a < stop and begin < b for begin, stop in data):
+                return (a + b) // 2
+            match = self._structural.search(text, a + 1, end)
+        return None

@@ -1,0 +1,161 @@
+"""The command line `agentark`. Each command imports what it needs when it runs, so that --help stays fast."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentark_core import __version__
+from agentark_core.errors import AgentArkError
+
+app = typer.Typer(
+    name="agentark",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Distil multi-agent debate into one model.\n\n"
+    "Start with `agentark doctor`, then `agentark run full-pipeline --config deployments/laptop.yaml`. "
+    "Everything a run makes lies under its `run.home` (default: agentark-home).",
+)
+arkling_app = typer.Typer(
+    no_args_is_help=True, help="The embedded tiny models and their task (word problems with checkable steps)."
+)
+app.add_typer(arkling_app, name="arkling")
+
+Home = Annotated[Path, typer.Option("--home", help="Folder of the ledger, models and MLflow database.")]
+DEFAULT_HOME = Path("agentark-home")
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Options of the program itself."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def doctor(home: Home = DEFAULT_HOME) -> None:
+    """Check this machine before any work: versions against the tested matrix, cores, memory, disk, GPU, ports.
+
+    Each failed check prints its remedy; the exit code is non-zero if one must be mended first.
+    """
+    from agentark_core import doctor as checks
+
+    raise typer.Exit(checks.main(home))
+
+
+@app.command()
+def run(
+    flow: Annotated[str, typer.Argument(help="build-traces | distil | evaluate-model | full-pipeline")],
+    config: Annotated[Path, typer.Option("--config", help="YAML or JSON file with the flow's parameters.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one key, e.g. --set debate.num_agents=3. Repeatable.")
+    ] = None,
+) -> None:
+    """Run a flow in this process (no server needed; with PREFECT_API_URL set, the run shows in that UI).
+
+    Interrupted runs go on where they stopped: start the same command again.
+    """
+    from agentark_core.flow_runner import run_flow
+
+    run_flow(flow, config=config, overrides=set_ or [])
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Recorded debates (.jsonl, .json, also .gz).")],
+    format: Annotated[str, typer.Option("--format", help="llm-multiagent-debate | agentark | maslab")],
+    task: Annotated[str, typer.Option("--task", help="The verifier's rules: gsm8k, math, medmcqa, ...")] = "gsm8k",
+    dataset: Annotated[str, typer.Option("--dataset", help="Name used in ids and reports.")] = "imported",
+    max_bad_row_share: Annotated[float, typer.Option(help="Stop if more of the rows than this are bad.")] = 0.01,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Turn recorded debates into committed debates of the ledger, and print the fingerprint for `distil`."""
+    from agentark_core.import_debates import import_file
+
+    imported = import_file(
+        file, format=format, task=task, dataset=dataset, home=home, max_bad_row_share=max_bad_row_share
+    )
+    typer.echo(
+        f"{imported.debates} debates, {imported.turns} turns committed; {imported.bad_rows} bad rows kept aside\n"
+        f"fingerprint {imported.fingerprint}\n"
+        f"next: agentark debates --run {imported.fingerprint}, or `traces: [{imported.fingerprint}]` in a distil config"
+    )
+
+
+@app.command()
+def verify(
+    cases: Annotated[Path, typer.Argument(help="JSON lines {id, task, gold, response}; .gz is read too.")],
+    out: Annotated[Path, typer.Option("--out", help="Parquet file to write: id, status, method, extracted.")],
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes for what the fast rules leave.")] = 2,
+) -> None:
+    """Verify recorded answers against gold answers by rules: correct, incorrect or undecided."""
+    from agentark_core.verify import verify_file
+
+    counts = verify_file(cases, out=out, workers=workers)
+    typer.echo(f"{sum(counts.values())} rows -> {out}: " + ", ".join(f"{n} {label}" for label, n in counts.items()))
+
+
+@app.command()
+def debates(
+    run: Annotated[str, typer.Option("--run", help="Fingerprint of a debate run; default: list the runs.")] = "",
+    show: Annotated[str, typer.Option("--show", help="Id of one debate (work id or question id): print it.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Debates to list.")] = 20,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """List debate runs and debates, or print one debate readably."""
+    from agentark_core import debates_view
+
+    typer.echo(debates_view.render(home, run=run, show=show, limit=limit))
+
+
+@app.command()
+def models(home: Home = DEFAULT_HOME) -> None:
+    """Show the model registry: versions, aliases, metrics and lineage."""
+    from agentark_core import registry_view
+    from agentark_core.config import TrackingConfig
+    from agentark_core.tracking import tracking_uri
+
+    typer.echo(registry_view.render_models(registry_view.list_models(tracking_uri(TrackingConfig(), home=home))))
+
+
+@arkling_app.command()
+def pretrain(
+    model: Annotated[str, typer.Option("--model", help="teacher | student")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write (hub layout).")],
+    tokens: Annotated[int, typer.Option(min=1, help="Training tokens; 0 is not allowed.")],
+    seed: Annotated[int, typer.Option(help="Seed of data and initialisation.")] = 0,
+) -> None:
+    """Train a tiny model from scratch on generated word problems (a teacher takes tens of minutes on one core)."""
+    from agentark_core.arkling.pretrain import main
+
+    raise typer.Exit(main(["--model", model, "--out", str(out), "--tokens", str(tokens), "--seed", str(seed)]))
+
+
+def main() -> None:
+    """Entry point: errors that the user can mend become one line and an exit code."""
+    # Telemetry of the parts stays off unless the user turns it on. On a busy laptop Prefect's temporary server needs
+    # more than its default 20 s.
+    for name, value in {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    try:
+        app()
+    except AgentArkError as error:
+        print(f"agentark: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Placement on a Ray cluster: engine actors and training jobs."""

@@ -1,0 +1,169 @@
+"""Engine actors on a Ray cluster: each owns one vLLM engine and debates the shards it is given.
+
+A dead actor (kill -9, out of memory, dead EngineCore) is restarted by Ray and its shards are submitted again; the
+journal makes that cheap. An actor takes two shards at a time, so that the tail of one never empties the batch. The
+pull queue is a queue of engine slots: whoever is free takes the next shard, and which shards are left is read from the
+manifest, never kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agentark_core.config import EngineConfig, ModelConfig
+from agentark_core.errors import AgentArkError, EngineError
+from agentark_core.shards import ShardJob, run_shard
+
+SHARDS_PER_ENGINE = 2
+OBJECT_STORE_BYTES = 256 * 1024**2
+"""Traces never pass through Ray's object store, so the embedded cluster's can be small."""
+
+
+def connect() -> None:
+    """Join the cluster at RAY_ADDRESS, or start an embedded one that ends with this process."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level="error")
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+            object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+        )
+
+
+class DebateActor:
+    """The class behind the Ray actor. Its methods are coroutines on one event loop."""
+
+    def __init__(self, model_dir: str, *, model: dict[str, Any], engine: dict[str, Any]) -> None:
+        self._model_dir = Path(model_dir)
+        self._model = ModelConfig.model_validate(model)
+        self._config = EngineConfig.model_validate(engine)
+        self._engine: Any = None
+        self._slots: asyncio.Semaphore | None = None
+        self._starting = asyncio.Lock()
+
+    async def pid(self) -> int:
+        """Process id of the actor (tests kill it)."""
+        return os.getpid()
+
+    async def run(self, job: ShardJob) -> dict[str, Any]:
+        """Debate one shard; see shards.run_shard."""
+        async with self._starting:
+            if self._engine is None:
+                from agentark_core.engines.vllm_engine import VllmEngine
+
+                self._engine = VllmEngine(self._model_dir, model=self._model, engine=self._config)
+                # A quarter more questions than fill the batch: agents of one question finish at different times.
+                in_flight = -(-self._config.max_num_seqs * 5 // (4 * job.plan.config.num_agents))
+                self._slots = asyncio.Semaphore(max(2, in_flight))
+        assert self._slots is not None
+        try:
+            return await run_shard(job, engine=self._engine, slots=self._slots)
+        except AgentArkError:
+            raise
+        except Exception as error:
+            if type(error).__name__ == "EngineDeadError":
+                # The actor lives but its EngineCore is gone: only a new process gets a new engine.
+                os._exit(1)
+            raise
+
+
+class EnginePool:
+    """Engines of one model, started at the first `run`. `run` blocks; call it from several threads."""
+
+    def __init__(self, model_dir: Path, *, model: ModelConfig, engine: EngineConfig) -> None:
+        self._model_dir = model_dir
+        self._model = model
+        self._engine = engine
+        self._actors: list[Any] = []
+        self._free: queue.Queue[Any] = queue.Queue()
+        self._starting = threading.Lock()
+
+    def start(self) -> None:
+        """Create the actors if there are none yet. Their engines load the model with their first shard."""
+        import ray
+
+        with self._starting:
+            if self._actors:
+                return
+            connect()
+            remote = ray.remote(DebateActor).options(
+                num_cpus=self._engine.num_cpus,
+                num_gpus=self._engine.num_gpus,
+                max_restarts=self._engine.max_restarts,
+                max_task_retries=self._engine.max_restarts,
+                max_concurrency=SHARDS_PER_ENGINE + 2,
+            )
+            self._actors = [
+                remote.remote(str(self._model_dir), model=self._model.model_dump(), engine=self._engine.model_dump())
+                for _ in range(self._engine.num_engines)
+            ]
+            for actor in self._actors * SHARDS_PER_ENGINE:
+                self._free.put(actor)
+
+    def pids(self) -> list[int]:
+        """Process ids of the actors."""
+        import ray
+
+        return [int(ray.get(actor.pid.remote())) for actor in self._actors]
+
+    def run(self, job: ShardJob) -> dict[str, Any]:
+        """Debate one shard on the next free engine; returns the shard's meta."""
+        import ray
+
+        self.start()
+        actor = self._free.get()
+        try:
+            return dict(ray.get(actor.run.remote(job)))
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, AgentArkError) else error from None
+        except ray.exceptions.RayActorError as error:
+            raise EngineError(
+                f"shard {job.shard}: the engine actor died more often than engine.max_restarts allows; what it "
+                f"finished is journaled, start the run again to go on ({str(error).splitlines()[0][:200]})"
+            ) from error
+        finally:
+            self._free.put(actor)
+
+    def close(self) -> None:
+        """End the actors and their engines, and give their memory back."""
+        import ray
+
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+
+
+_open_pools: dict[tuple[str, str, str], EnginePool] = {}
+
+
+@contextmanager
+def engine_pool(model_dir: Path, *, model: ModelConfig, engine: EngineConfig) -> Iterator[EnginePool]:
+    """An EnginePool that is closed on exit. Inside the block, the same model and settings give the same pool again,
+    so that a pipeline can keep a teacher's engines from one stage to the next."""
+    key = (str(model_dir), model.model_dump_json(), engine.model_dump_json())
+    if key in _open_pools:
+        yield _open_pools[key]
+        return
+    pool = _open_pools[key] = EnginePool(model_dir, model=model, engine=engine)
+    try:
+        yield pool
+    finally:
+        del _open_pools[key]
+        pool.close()

@@ -1,0 +1,87 @@
+"""Training jobs on the Ray cluster: Ray Train starts the process group in which DeepSpeed works.
+
+One process on a laptop and eight GPUs on several nodes take the same path. Ray watches the processes: when one dies the
+others are stopped, and the group is started once more from the last complete checkpoint (F09).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from agentark_core.errors import AgentArkError, ConfigError
+from agentark_core.training import TrainingError, sft
+
+COLLECTIVE_TIMEOUT_S = 600
+"""Longest wait of one rank for the others; a dead rank is noticed within seconds, this bounds a hanging one."""
+RESTARTS = 1
+
+
+def train_sft(
+    resolved: dict[str, Any], *, num_workers: int, cpus_per_worker: float, gpus_per_worker: float, storage: Path
+) -> dict[str, Any]:
+    """Run training.sft.train in num_workers processes of the running Ray cluster and return its result.
+
+    storage: folder for Ray Train's own records, seen by every node, as resolved["output"] must be. Raises the job's
+    AgentArkError for a wrong config or data, TrainingError naming the rank if a process fails twice.
+    """
+    resolved = {**resolved, "output": str(Path(resolved["output"]).resolve())}
+    job = sft.plan(resolved, world_size=num_workers)
+    result = sft.finished(job)
+    if result:
+        return result
+    _check_resources(CPU=num_workers * cpus_per_worker, GPU=num_workers * gpus_per_worker)
+
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    on_gpu = gpus_per_worker > 0
+    resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if on_gpu else {})
+    trainer = TorchTrainer(
+        sft.train,
+        train_loop_config=resolved,
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=on_gpu, resources_per_worker=resources),
+        run_config=RunConfig(
+            name=f"sft-{job.digest}-{time.time_ns()}",
+            storage_path=str(storage.resolve()),
+            failure_config=FailureConfig(max_failures=RESTARTS),
+        ),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        raise _first_cause(error.worker_failures, num_workers=num_workers) from error
+    result = sft.finished(job)
+    if result is None:
+        raise TrainingError(f"{job.output}: training ended without a result; is this folder shared by all nodes?")
+    return result
+
+
+def _check_resources(**needed: float) -> None:
+    import ray
+
+    total = ray.cluster_resources()
+    for kind, amount in needed.items():
+        if amount > total.get(kind, 0):
+            raise ConfigError(
+                f"sft: the processes need {amount:g} {kind}, the Ray cluster has {total.get(kind, 0):g}; "
+                f"lower sft.num_workers or sft.{kind.lower()}s_per_worker, or add nodes"
+            )
+
+
+def _first_cause(failures: dict[int, Exception], *, num_workers: int) -> AgentArkError:
+    """One error for the group. The job's own error is the cause; ranks that lost their peer only follow from it."""
+    causes = {rank: getattr(error, "_base_exc", error) for rank, error in failures.items()}
+    for error in causes.values():
+        if isinstance(error, AgentArkError):
+            return error
+    listed = "; ".join(
+        f"rank {rank} of {num_workers}: {(str(error).strip() or repr(error)).splitlines()[0]}"
+        for rank, error in sorted(causes.items(), key=lambda item: ("onnection" in str(item[1]), item[0]))
+    )
+    return TrainingError(
+        f"training failed after {RESTARTS} restart: {listed}; the last complete checkpoint is kept, start again to resume"
+    )

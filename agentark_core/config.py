@@ -1,0 +1,279 @@
+"""Every knob of the pipeline: frozen pydantic models that refuse unknown keys.
+
+The same models are the parameters of the Prefect flows, so the descriptions below are what the UI shows.
+`load` reads YAML or JSON, applies `--set a.b=value` overrides and turns each pydantic complaint into one line
+that names the file, the key and the remedy. The resolved config is written as JSON beside each run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from agentark_core.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+def check_name(name: str) -> str:
+    """Return name if it can safely name a folder, else raise ValueError (F22: no separators, dots-only, NUL, RTL)."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise ValueError(
+            f"invalid name {name[:80]!r}: use 1 to 80 letters, digits, '.', '_' or '-', starting with a letter or digit"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class RunConfig(Section):
+    """Where a run keeps its files, and its seed."""
+
+    name: Name = Field("default", description="Name of the run; also the MLflow experiment's run name.")
+    home: str = Field("agentark-home", description="Folder for the ledger, models, MLflow database and reports.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Base seed; every request's seed is derived from it.")
+
+
+class ProblemsConfig(Section):
+    """Which questions, and how to read them."""
+
+    source: Literal["arkling", "gsm8k", "math", "medmcqa", "metamath", "file"] = Field(
+        "arkling", description="Benchmark, the embedded arkling task, or `file` for your own JSONL/CSV/Parquet."
+    )
+    path: str = Field("", description="File to read (.jsonl, .json, .csv, .parquet, also .gz). Not used by arkling.")
+    dataset: Name | None = Field(None, description="Name of the data set in ids and reports; default: the source.")
+    split: Literal["train", "distil", "test", "ood"] = Field("train", description="Split; arkling generates by split.")
+    limit: int = Field(0, ge=0, description="Take at most this many questions; 0 takes all (arkling needs a number).")
+    offset: int = Field(0, ge=0, description="Skip this many questions first.")
+    question_column: str = Field("question", description="`file` only: column with the question.")
+    answer_column: str = Field("answer", description="`file` only: column with the gold answer.")
+    id_column: str = Field("", description="`file` only: column with ids; empty derives the id from the content.")
+    task: Literal["gsm8k", "math", "medmcqa", "number", "choice", "text"] = Field(
+        "math", description="`file` only: the verifier's rules for this data."
+    )
+    max_bad_row_share: float = Field(
+        0.01, ge=0, le=1, description="Stop before any engine starts if more than this share of the rows is bad."
+    )
+
+
+class ModelConfig(Section):
+    """A model in hub layout: a hub id or a local directory with safetensors, tokenizer and chat template."""
+
+    path: str = Field(description="Hub id, local directory, or arkling:teacher / arkling:student (shipped).")
+    revision: str = Field("", description="Hub revision (commit); empty takes the default branch.")
+    prompts: Literal["general", "arkling"] = Field(
+        "general", description="Prompt wording: `general` for instruction-tuned LLMs, `arkling` for the tiny models."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Weights in the engine.")
+    max_model_len: int = Field(0, ge=0, description="Context in tokens; 0 takes the model's own.")
+
+
+class SamplingConfig(Section):
+    """How one generation is sampled."""
+
+    temperature: float = Field(0.9, ge=0, le=5, description="0 is greedy.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass; 1 keeps all.")
+    max_tokens: int = Field(1024, ge=1, description="Completion limit in tokens; longer turns end as `truncated`.")
+
+
+class DebateConfig(Section):
+    """The debate of method.md section 1. num_agents * num_rounds + 1 generations a question at most."""
+
+    num_agents: int = Field(5, ge=1, le=64, description="Agents sharing the teacher (paper: 5).")
+    num_rounds: int = Field(3, ge=1, le=16, description="Rounds, counting the independent first answers (paper: 3).")
+    layout: Literal["peers", "board"] = Field("board", description="What an agent sees of the last round.")
+    quorum: float = Field(
+        1.0, ge=0, le=1, description="Share of agents that must agree to stop early; 1 is unanimity, 0 never stops."
+    )
+    summariser: Literal["always", "when_split", "never"] = Field(
+        "always", description="Whether a summariser speaks last; when_split only if the agents disagree."
+    )
+    sampling: SamplingConfig = Field(default_factory=lambda: SamplingConfig(), description="Sampling of all turns.")
+
+
+class EngineConfig(Section):
+    """vLLM engines in Ray actors."""
+
+    num_engines: int = Field(1, ge=1, le=1024, description="Engine actors (data parallel).")
+    num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one engine actor.")
+    num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one engine actor; 0 runs on CPU.")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that one engine's weights are split over.")
+    max_num_seqs: int = Field(256, ge=1, description="Requests that one engine runs at once.")
+    kv_cache_gib: int = Field(1, ge=1, description="CPU only: key-value cache in whole GiB.")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="GPU only: share of memory vLLM may take.")
+    enforce_eager: bool = Field(True, description="Skip compilation: faster start, slower tokens.")
+    shard_size: int = Field(256, ge=1, description="Questions per shard (unit of lease, journal and commit).")
+    lease_timeout_s: float = Field(60.0, gt=0, description="A lease whose heartbeat stood still this long is taken.")
+    max_restarts: int = Field(3, ge=0, description="Times a dead engine actor is restarted in one run.")
+
+
+class ExamplesConfig(Section):
+    """Which verified traces become R-SFT examples (method.md section 3)."""
+
+    include_summary: bool = Field(True, description="Use the summariser's text when it is correct.")
+    max_per_problem: int = Field(0, ge=0, description="Cap of traces per question, corrective first; 0 keeps all.")
+
+
+class SFTConfig(Section):
+    """R-SFT (Eq. 1) with TRL under DeepSpeed."""
+
+    epochs: float = Field(2.0, gt=0, description="Passes over the examples.")
+    learning_rate: float = Field(1e-5, gt=0, description="Peak learning rate (cosine decay).")
+    batch_size: int = Field(16, ge=1, description="Examples per optimiser step over all processes.")
+    micro_batch_size: int = Field(16, ge=1, description="Examples per forward pass in one process.")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    max_length: int = Field(2048, ge=8, description="Tokens of prompt and completion; longer rows are set aside.")
+    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="Autocast type.")
+    zero_stage: Literal[0, 1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage.")
+    num_workers: int = Field(1, ge=1, description="Processes in the DeepSpeed group.")
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for one process.")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs for one process; 0 trains on CPU.")
+    save_steps: int = Field(100, ge=1, description="Steps between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept.")
+    seed: int = Field(0, ge=0, description="Seed of shuffling and initialisation.")
+
+
+class EvaluationConfig(Section):
+    """Evaluation on held-out questions."""
+
+    problems: ProblemsConfig = Field(
+        default_factory=lambda: ProblemsConfig(split="test", limit=600), description="Held-out questions."
+    )
+    max_tokens: int = Field(0, ge=0, description="Completion limit of single answers; 0 takes the debate's.")
+    majority_samples: int = Field(0, ge=0, description="Samples of majority vote; 0 = the debate's number of calls.")
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    uri: str = Field("", description="Tracking URI; empty: MLFLOW_TRACKING_URI, else sqlite in the run's home.")
+    experiment: Name = Field("agentark", description="MLflow experiment.")
+    registered_model: Name = Field("agentark-student", description="Name in the model registry.")
+
+
+class BuildTracesConfig(Section):
+    """Parameters of `build-traces`: questions in, committed and verified debates out."""
+
+    run: RunConfig = Field(default_factory=lambda: RunConfig())
+    problems: ProblemsConfig = Field(default_factory=lambda: ProblemsConfig(split="distil", limit=200))
+    held_out: ProblemsConfig | None = Field(
+        None, description="Test questions: any question that is also among them is dropped; full-pipeline sets it."
+    )
+    teacher: ModelConfig
+    debate: DebateConfig = Field(default_factory=lambda: DebateConfig())
+    engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
+    tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
+
+
+class DistilConfig(Section):
+    """Parameters of `distil`: verified debates in, a registered student out."""
+
+    run: RunConfig = Field(default_factory=lambda: RunConfig())
+    traces: list[str] = Field(
+        min_length=1, description="Fingerprints (or ledger folders) of the debates to learn from."
+    )
+    student: ModelConfig
+    examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
+    sft: SFTConfig = Field(default_factory=lambda: SFTConfig())
+    tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
+
+
+class EvaluateConfig(Section):
+    """Parameters of `evaluate-model`: models in, a table with intervals and paired tests out."""
+
+    run: RunConfig = Field(default_factory=lambda: RunConfig())
+    student: ModelConfig = Field(description="The model under test.")
+    base: ModelConfig | None = Field(None, description="Paired comparison; empty evaluates the student alone.")
+    teacher: ModelConfig | None = Field(None, description="Adds teacher greedy, sampled, majority vote and debate.")
+    debate: DebateConfig = Field(default_factory=lambda: DebateConfig())
+    engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
+    evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
+    tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
+
+
+class PipelineConfig(Section):
+    """Parameters of `full-pipeline`: questions in; a distilled, evaluated, registered student out."""
+
+    run: RunConfig = Field(default_factory=lambda: RunConfig())
+    problems: ProblemsConfig = Field(default_factory=lambda: ProblemsConfig(split="distil", limit=200))
+    teacher: ModelConfig
+    student: ModelConfig
+    debate: DebateConfig = Field(default_factory=lambda: DebateConfig())
+    engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
+    examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
+    sft: SFTConfig = Field(default_factory=lambda: SFTConfig())
+    evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
+    tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def load(model: type[T], path: Path, *, overrides: list[str] | None = None) -> T:
+    """Read a YAML or JSON config file, apply `a.b=value` overrides, validate.
+
+    Raises ConfigError with one line per problem: file, key, what is wrong, what to do.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file; see deployments/ for examples") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML or JSON: {str(error).splitlines()[0]}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections at the top level, found {type(data).__name__}")
+    for override in overrides or []:
+        _apply(data, override)
+    return parse(model, data, origin=str(path))
+
+
+def parse(model: type[T], data: dict[str, Any], *, origin: str) -> T:
+    """Validate plain data; ConfigError names origin and key."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+            message = "unknown key; remove it or fix its spelling" if item["type"] == "extra_forbidden" else item["msg"]
+            lines.append(f"{origin}: {key}: {message}")
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: write it as section.key=value")
+    node = data
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {parent} is not a section")
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        node[leaf] = value
+
+
+def deployment_parameters(path: str) -> dict[str, Any]:
+    """Build step of prefect.yaml: the parameters of a deployment from its file in deployments/."""
+    return {"parameters": {"config": yaml.safe_load(Path(path).read_text(encoding="utf-8"))}}
+
+
+def to_json(config: BaseModel) -> str:
+    """The resolved config as canonical JSON (sorted keys), the form that is hashed and written beside a run."""
+    return json.dumps(config.model_dump(mode="json"), sort_keys=True, indent=2)

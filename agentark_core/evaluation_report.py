@@ -1,0 +1,144 @@
+"""An EvalReport for the eye: plain text, Markdown and a figure. No numbers are computed here."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agentark_core.evaluation import EvalReport, EvalRow, PairedTest
+
+_WIDTH = 100
+_BAR = 14
+_METHODS = ("method", "model", "correct", "undecided", "accuracy % [95 %]", "tokens/q", "calls/q")
+_TESTS = ("comparison", "n", "only first", "only second", "difference, points [95 %]", "p", "p (Holm)")
+_NOTE = (
+    "accuracy: correct / all questions, Wilson interval; undecided are not correct, and shown apart."
+    " tokens/q: completion tokens a question.\ndifference: first minus second on the n questions"
+    " decided for both, Newcombe interval; p: exact McNemar; Holm over all comparisons here."
+)
+
+
+def render_text(report: EvalReport) -> str:
+    """Both tables as plain text of 100 columns, with a bar of the accuracy (full width is 100 %)."""
+    methods = _table((_METHODS[0], *_METHODS[2:], "0 - 100 %"))
+    for row in report.rows:
+        name, _, *numbers = _method_cells(row, report.baseline)
+        methods.add_row(*(Text(cell) for cell in (name, *numbers, _bar(row.accuracy))))
+    tests = _table(_TESTS)
+    for cells in _test_rows(report):
+        tests.add_row(*(Text(cell) for cell in cells))
+    console = Console(file=StringIO(), width=_WIDTH, color_system=None, highlight=False)
+    console.print(methods)
+    if tests.row_count:
+        console.print(tests)
+    console.print(Text(_NOTE))
+    assert isinstance(console.file, StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def render_markdown(report: EvalReport) -> str:
+    """Both tables as GitHub Markdown."""
+    parts = [_markdown(_METHODS, [_method_cells(row, report.baseline) for row in report.rows], left=2)]
+    if tests := _test_rows(report):
+        parts.append(_markdown(_TESTS, tests, left=1))
+    return "\n".join([*parts, _NOTE.replace("\n", " "), ""])
+
+
+def plot(report: EvalReport, path: Path) -> None:
+    """PNG: accuracy with its 95 % interval against completion tokens per question (log scale, 0 drawn at 1)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+    for index, row in enumerate(report.rows):
+        axes.errorbar(
+            max(row.tokens_per_question, 1.0),
+            100 * row.accuracy,
+            yerr=[[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]],
+            fmt="osD^vPX*"[index % 8],
+            color=colours[index % len(colours)],
+            markersize=8,
+            capsize=4,
+            label=f"{_label(row, report.baseline)}: {100 * row.accuracy:.1f} %".replace("$", r"\$"),
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("completion tokens per question (log scale)")
+    axes.set_ylabel(f"accuracy in % of {report.n} questions (95 % interval)")
+    axes.grid(visible=True, alpha=0.25)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    figure.savefig(path, format="png", dpi=130)
+
+
+def _label(row: EvalRow, baseline: str) -> str:
+    return f"{row.name} (baseline)" if row.name == baseline else row.name
+
+
+def _method_cells(row: EvalRow, baseline: str) -> tuple[str, ...]:
+    return (
+        _label(row, baseline),
+        row.model,
+        f"{row.correct}/{row.n}",
+        str(row.undecided),
+        f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]",
+        f"{row.tokens_per_question:.1f}",
+        f"{row.calls_per_question:.1f}",
+    )
+
+
+def _test_rows(report: EvalReport) -> list[tuple[str, ...]]:
+    named = [(row.name, report.baseline, row.vs_baseline) for row in report.rows if row.name != report.baseline]
+    named += [(contrast.a, contrast.b, contrast.test) for contrast in report.contrasts]
+    return [(f"{a} - {b}", *_test_cells(test)) for a, b, test in named]
+
+
+def _test_cells(test: PairedTest | None) -> tuple[str, ...]:
+    if test is None:
+        return ("0", *("-" for _ in _TESTS[2:]))
+    return (
+        str(test.n),
+        str(test.only_a),
+        str(test.only_b),
+        f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]",
+        _p(test.p_value),
+        "-" if test.p_holm is None else _p(test.p_holm),
+    )
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def _bar(share: float) -> str:
+    filled = round(share * _BAR)
+    return "█" * filled + "░" * (_BAR - filled)
+
+
+def _table(headers: tuple[str, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(headers[0], overflow="fold")  # names may wrap, numbers may not
+    for header in headers[1:]:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def _markdown(headers: tuple[str, ...], rows: list[tuple[str, ...]], *, left: int) -> str:
+    rule = ["---" if index < left else "---:" for index in range(len(headers))]
+    lines = [headers, rule, *rows]
+    return "\n".join("| " + " | ".join(_escape(cell) for cell in cells) + " |" for cells in lines) + "\n"
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

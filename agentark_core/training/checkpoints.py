@@ -1,0 +1,88 @@
+"""Which checkpoint counts: a folder with a COMPLETE marker, written last.
+
+    output/checkpoints/checkpoint-200/   weights, optimizer, scheduler, RNG state
+    output/checkpoints/checkpoint-200/COMPLETE   {"step": 200, "run": {...}, "files": {"name": size_bytes, ...}}
+
+A save that was killed midway leaves a folder without marker (transformers would resume from it and fail); it is
+reported and removed. Resuming under other conditions than the checkpoint's is refused with both values (F37).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from agentark_core.errors import ConfigError
+
+MARKER = "COMPLETE"
+log = logging.getLogger(__name__)
+
+
+def write_marker(folder: Path, content: dict[str, Any], *, payload: Path | None = None) -> None:
+    """Declare folder complete: flush the files (of payload, a folder inside; default all), then create the marker."""
+    sizes = {}
+    for file in sorted((payload or folder).rglob("*")):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+            sizes[file.relative_to(folder).as_posix()] = file.stat().st_size
+    temporary = folder / f"{MARKER}.tmp"
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump({**content, "files": sizes}, stream, indent=1, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(folder / MARKER)
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def read_marker(folder: Path) -> dict[str, Any] | None:
+    """The marker's content, or None if folder is incomplete (no marker, or a listed file is missing or cut)."""
+    try:
+        content: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        intact = all((folder / name).stat().st_size == size for name, size in content["files"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return content if intact else None
+
+
+def latest(checkpoints: Path) -> Path | None:
+    """The complete checkpoint with the highest step, or None."""
+    complete = [folder for folder in _by_step(checkpoints) if read_marker(folder)]
+    return complete[-1] if complete else None
+
+
+def remove_incomplete(checkpoints: Path) -> None:
+    """Delete what killed saves left behind, with a warning for each."""
+    for folder in _by_step(checkpoints):
+        if read_marker(folder) is None:
+            log.warning("%s: incomplete checkpoint (its save was interrupted); skipped and removed", folder)
+            shutil.rmtree(folder)
+
+
+def prune(checkpoints: Path, *, keep: int) -> None:
+    """Delete all complete checkpoints but the newest `keep`."""
+    complete = [folder for folder in _by_step(checkpoints) if read_marker(folder)]
+    for folder in complete[:-keep]:
+        shutil.rmtree(folder)
+
+
+def check_same_run(found: dict[str, Any], expected: dict[str, Any], *, where: Path) -> None:
+    """Raise ConfigError naming every differing key with both values."""
+    lines = [
+        f"{where}: {key} was {found.get(key)!r} when it was saved, now {value!r}"
+        for key, value in expected.items()
+        if found.get(key) != value
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines) + "; restore the old value, or train into another output folder")
+
+
+def _by_step(checkpoints: Path) -> list[Path]:
+    folders = [f for f in checkpoints.glob("checkpoint-*") if f.name.removeprefix("checkpoint-").isdigit()]
+    return sorted(folders, key=lambda folder: int(folder.name.removeprefix("checkpoint-")))

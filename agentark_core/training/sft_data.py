@@ -1,0 +1,89 @@
+"""R-SFT rows: examples -> token ids with a completion mask, and the order in which they are trained on.
+
+    {"input_ids": [5, 9, 14, 3], "completion_mask": [0, 0, 1, 1], "example_id": "9f0c..."}
+
+These are TRL's column names. Only completion tokens carry loss (Eq. 1), the end-of-turn token among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from agentark_core.chat import ChatFormat
+from agentark_core.errors import DataError, EmptyDataset
+from agentark_core.examples import from_table
+from agentark_core.types import SFTExample
+
+BATCHES_PER_GROUP = 50
+"""Rows of similar length share a batch; lengths are compared within this many batches, so order stays random."""
+
+
+def read_examples(paths: Sequence[str]) -> list[SFTExample]:
+    """Read Parquet files written from examples.to_table. Raises DataError, or EmptyDataset if there is no row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    examples: list[SFTExample] = []
+    for path in paths:
+        try:
+            examples += from_table(pq.read_table(path, page_checksum_verification=True))
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such examples file; build the examples first") from None
+        except (pa.ArrowInvalid, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{path}: not readable as Parquet ({reason}); build it again") from None
+    if not examples:
+        raise EmptyDataset(f"{', '.join(paths)}: no training examples; nothing to train on (no verified trace?)")
+    return examples
+
+
+def digest(examples: Sequence[SFTExample]) -> str:
+    """sha256 (16 hex digits) over what is learned: ids, prompts and completions in order."""
+    total = hashlib.sha256()
+    for example in examples:
+        total.update(json.dumps([example.example_id, example.prompt, example.completion]).encode())
+    return total.hexdigest()[:16]
+
+
+def tokenise(
+    examples: Sequence[SFTExample], chat: ChatFormat, *, max_length: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Rows in TRL's columns, and the number of examples set aside because they exceed max_length tokens."""
+    rows = []
+    for example in examples:
+        messages = [{"role": role, "content": content} for role, content in example.prompt]
+        prompt = chat.prompt_ids(messages)
+        completion = chat.completion_ids(messages, example.completion)
+        if len(prompt) + len(completion) <= max_length:
+            mask = [0] * len(prompt) + [1] * len(completion)
+            rows.append(
+                {"input_ids": prompt + completion, "completion_mask": mask, "example_id": example.example_id}
+            )
+    if not rows:
+        raise EmptyDataset(f"all {len(examples)} examples exceed sft.max_length {max_length} tokens; raise it")
+    return rows, len(examples) - len(rows)
+
+
+def training_order(lengths: Sequence[int], *, steps: int, batch_size: int, seed: int) -> list[int]:
+    """Row numbers for every step, batch after batch: steps * batch_size entries, a pure function of its arguments.
+
+    Each pass is a fresh permutation; within groups of batches rows are sorted by length (padding is wasted work) and
+    the batches shuffled again. The order is fixed before training, so a resumed run sees exactly the rest of it.
+    """
+    generator = random.Random(seed)
+    order: list[int] = []
+    while len(order) < steps * batch_size:
+        order += generator.sample(range(len(lengths)), len(lengths))
+    del order[steps * batch_size :]
+    result: list[int] = []
+    group = batch_size * BATCHES_PER_GROUP
+    for start in range(0, len(order), group):
+        chunk = sorted(order[start : start + group], key=lambda row: lengths[row])
+        batches = [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+        generator.shuffle(batches)
+        result += [row for batch in batches for row in batch]
+    return result

@@ -1,0 +1,164 @@
+"""Records that cross a stage. They hold data only: no I/O, and nothing of ours is imported.
+
+Data flows one way: Problem -> Turn / Debate -> Verdict -> SFTExample -> ModelRef -> MethodResult.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Message = dict[str, str]
+"""One chat message: {"role": "system" | "user" | "assistant", "content": text}."""
+
+TurnStatus = Literal["ok", "no_answer", "truncated", "over_context", "engine_poison"]
+"""Terminal status of one generation. Only `ok` turns may become training data."""
+
+VerdictLabel = Literal["correct", "incorrect", "undecided"]
+
+SUMMARISER = 0
+"""Agent number of the summariser; debating agents are numbered from 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One question with its gold answer.
+
+    problem_id is stable across runs: "<dataset>-<16 hex digits of the content hash>".
+    task names the verifier's rules: gsm8k | gsm8k_reversed | math | medmcqa | number | choice | text.
+    question is the whole text that a model sees (choices included).
+    """
+
+    problem_id: str
+    dataset: str
+    task: str
+    question: str
+    gold: str
+    split: str = "train"
+    meta: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """An input row that was kept aside: file, 1-based row number, the reason, and up to 200 characters of it."""
+
+    file: str
+    row: int
+    reason: str
+    excerpt: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What an engine returns for one request. Token counts are in tokens; cached <= prompt."""
+
+    text: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One agent's trace in one round of one debate, as the ledger stores it.
+
+    Key: (work_id, round, agent). round is 1-based; the summariser is agent 0 in round last+1.
+    answer is what the rules extracted while the debate ran (None: none found).
+    """
+
+    work_id: str
+    problem_id: str
+    round: int
+    agent: int
+    seed: int
+    text: str
+    answer: str | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    finish_reason: str
+    status: TurnStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debate:
+    """Every turn of every round of one question, and why it ended.
+
+    stop_reason: consensus | rounds | failed (no agent produced an answer in the last round) | imported.
+    """
+
+    work_id: str
+    problem: Problem
+    turns: tuple[Turn, ...]
+    stop_reason: str
+
+    @property
+    def final_round(self) -> int:
+        """Number of the last round in which agents spoke (0 if none did)."""
+        return max((turn.round for turn in self.turns if turn.agent != SUMMARISER), default=0)
+
+    @property
+    def final_turns(self) -> tuple[Turn, ...]:
+        """The debating agents' turns of the last round, in agent order."""
+        last = self.final_round
+        return tuple(t for t in self.turns if t.agent != SUMMARISER and t.round == last)
+
+    @property
+    def summary(self) -> Turn | None:
+        """The summariser's turn, if there is one."""
+        return next((turn for turn in self.turns if turn.agent == SUMMARISER), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The verifier's word on one response.
+
+    method names the rule that decided (for example `number`, `math_verify`, `choice`); undecided is never
+    counted as wrong, and reason then says why.
+    """
+
+    label: VerdictLabel
+    method: str
+    extracted: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SFTExample:
+    """One row of training data in TRL's conversational prompt-completion columns, with its lineage."""
+
+    example_id: str
+    problem_id: str
+    prompt: tuple[tuple[str, str], ...]
+    completion: str
+    source_fingerprint: str
+    work_id: str
+    round: int
+    agent: int
+    corrective: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """A model on disk: directory (or hub id), content hash, and where it came from."""
+
+    path: str
+    revision: str
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodResult:
+    """What one way of answering did on the test questions.
+
+    outcomes maps problem_id to True (correct), False (incorrect) or None (undecided or no verdict).
+    """
+
+    name: str
+    model: str
+    outcomes: dict[str, bool | None]
+    completion_tokens: int
+    prompt_tokens: int
+    calls: int
+    details: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,82 @@
+"""The stage that build-traces and evaluate-model share: debate runs of one model, committed and verified.
+
+Engines start only if a shard is missing, and the shards of all specs go to the same engines at once, so that the tail
+of one run overlaps the head of the next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.futures import as_completed
+
+from agentark_core import model_files
+from agentark_core.cluster import ray_pool
+from agentark_core.config import EngineConfig, ModelConfig
+from agentark_core.errors import EmptyDataset
+from agentark_core.stored import verdict_store
+from tasks.trace_tasks import DebateSpec, debate_shard, verify_shard
+
+Totals = dict[str, Any]
+
+
+def complete_debates(
+    specs: list[DebateSpec], *, model: ModelConfig, engine: EngineConfig, home: Path
+) -> dict[str, Totals]:
+    """Debate and verify every shard of every spec; returns the totals of each spec by its name."""
+    missing = []
+    for spec in specs:
+        if spec.problems.rows == 0:
+            raise EmptyDataset(f"{spec.name}: no question left to debate; check problems.limit and problems.offset")
+        committed = spec.store(home).entries()
+        missing += [(spec, shard) for shard in spec.problems.shards if shard not in committed]
+    if missing:
+        with ExitStack() as stack:
+            pool = stack.enter_context(ray_pool.engine_pool(model_files.resolve(model), model=model, engine=engine))
+            progress = cast(UUID, create_progress_artifact(progress=0.0, description="shards of debates committed"))
+            futures = [
+                debate_shard.submit(shard, spec=spec, home=home, pool=pool, lease_timeout_s=engine.lease_timeout_s)
+                for spec, shard in missing
+            ]
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                update_progress_artifact(progress, progress=100.0 * done / len(futures))
+    for spec in specs:
+        verify_all(spec.fingerprint, shards=spec.problems.shards, home=home)
+    return {spec.name: totals(spec, home=home) for spec in specs}
+
+
+def verify_all(debates: str, *, shards: tuple[str, ...], home: Path) -> None:
+    """Verify the shards that have no committed verdicts yet."""
+    committed = verdict_store(home, debates=debates).entries()
+    futures = [verify_shard.submit(shard, debates=debates, home=home) for shard in shards if shard not in committed]
+    for future in futures:
+        future.result()
+
+
+def totals(spec: DebateSpec, *, home: Path) -> Totals:
+    """Sums over the manifest entries of one debate run and its verdicts."""
+    sums: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
+    stop_reasons: Counter[str] = Counter()
+    for entry in spec.store(home).entries().values():
+        statuses.update(entry.meta["statuses"])
+        stop_reasons.update(entry.meta["stop_reasons"])
+        sums.update({key: value for key, value in entry.meta.items() if isinstance(value, (int, float))})
+    verdicts: Counter[str] = Counter()
+    for entry in verdict_store(home, debates=spec.fingerprint).entries().values():
+        verdicts.update(entry.meta)
+    assert sums["turns"] == sum(statuses.values()) == sum(verdicts.values()), "turns in = statuses = verdicts"
+    return {
+        **sums,
+        "statuses": dict(statuses),
+        "stop_reasons": dict(stop_reasons),
+        "verdicts": dict(verdicts),
+        "fingerprint": spec.fingerprint,
+        "manifest_digest": spec.store(home).digest(),
+    }

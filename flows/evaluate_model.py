@@ -1,0 +1,157 @@
+"""evaluate-model: models in; a table with intervals, paired tests and tokens per question out.
+
+Every row comes from the same debate code: a single answer is a debate of one agent and one round, majority vote is one
+round of many agents. All rows are on the same held-out questions, so every comparison is paired.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+from agentark_core import evaluation, evaluation_report, model_files
+from agentark_core.config import DebateConfig, EvaluateConfig, ModelConfig
+from agentark_core.ledger import atomic_write_text
+from flows import stage
+from flows.debate_stage import complete_debates
+from tasks.evaluation_tasks import Answer, score
+from tasks.trace_tasks import DebateSpec, ProblemSet
+
+Method = tuple[str, DebateSpec, Answer]
+
+
+def single(config: EvaluateConfig, *, temperature: float) -> DebateConfig:
+    """One answer from one call."""
+    return majority_vote(config, samples=1, temperature=temperature)
+
+
+def majority_vote(config: EvaluateConfig, *, samples: int, temperature: float) -> DebateConfig:
+    """Independent samples in one round."""
+    sampling = config.debate.sampling
+    update = {"temperature": temperature, "max_tokens": config.evaluation.max_tokens or sampling.max_tokens}
+    return DebateConfig(
+        num_agents=samples,
+        num_rounds=1,
+        quorum=0,
+        summariser="never",
+        layout=config.debate.layout,
+        sampling=sampling.model_copy(update=update),
+    )
+
+
+def teacher_methods(config: EvaluateConfig, *, problems: ProblemSet) -> list[Method]:
+    """Teacher alone (greedy, and at debate's temperature), by majority vote at debate's calls, and by debate."""
+    teacher, debate = config.teacher, config.debate
+    if teacher is None:
+        return []
+    calls = config.evaluation.majority_samples or debate.num_agents * debate.num_rounds + (debate.summariser != "never")
+    temperature = debate.sampling.temperature
+
+    def spec(name: str, how: DebateConfig) -> DebateSpec:
+        return _spec(name, model=teacher, how=how, problems=problems, seed=config.run.seed)
+
+    debated = spec("teacher debate", debate)
+    methods: list[Method] = [
+        ("teacher greedy", spec("teacher greedy", single(config, temperature=0)), "vote"),
+        ("teacher single", spec("teacher single", single(config, temperature=temperature)), "vote"),
+        (
+            f"teacher majority@{calls}",
+            spec("teacher majority", majority_vote(config, samples=calls, temperature=temperature)),
+            "vote",
+        ),
+        ("teacher debate", debated, "vote"),
+    ]
+    if debate.summariser != "never":
+        methods.append(("teacher debate, summariser", debated, "summary"))
+    return methods
+
+
+def student_methods(name: str, *, model: ModelConfig, config: EvaluateConfig, problems: ProblemSet) -> list[Method]:
+    """A student alone: greedy, and sampled at debate's temperature."""
+    temperature = config.debate.sampling.temperature
+    return [
+        (
+            f"{name} {label}",
+            _spec(
+                f"{name} {label}",
+                model=model,
+                how=single(config, temperature=value),
+                problems=problems,
+                seed=config.run.seed,
+            ),
+            "vote",
+        )
+        for label, value in (("greedy", 0.0), ("sampled", temperature))
+    ]
+
+
+@flow(
+    name="evaluate-model",
+    flow_run_name=stage.run_name,
+    task_runner=stage.TASK_RUNNER,
+    description=__doc__,
+)
+def evaluate_model(config: EvaluateConfig, *, parent_run_id: str = "") -> dict[str, Any]:
+    """Evaluate the student beside its base, the teacher and the debate; returns the report as plain data."""
+    home = stage.prepare_home(config.run)
+    problems = stage.load_held_out(config.evaluation.problems, config=config, home=home)
+    methods = []
+    if config.base is not None:
+        methods += student_methods("base student", model=config.base, config=config, problems=problems)
+    methods += student_methods("R-SFT student", model=config.student, config=config, problems=problems)
+    methods += teacher_methods(config, problems=problems)
+    with stage.tracked("evaluate-model", config=config, home=home, parent_run_id=parent_run_id) as run:
+        for model in dict.fromkeys(spec.model for _, spec, _ in methods):
+            specs = {spec.name: spec for _, spec, _ in methods if spec.model == model}
+            complete_debates(list(specs.values()), model=model, engine=config.engine, home=home)
+        results = [score(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods]
+        report = evaluation.compare(results, baseline=results[0].name, contrasts=_contrasts([m[0] for m in methods]))
+        dataset = run.log_dataset(
+            name=problems.dataset,
+            digest=problems.fingerprint,
+            source=config.evaluation.problems.path or config.evaluation.problems.source,
+            context="evaluation",
+            rows=problems.rows,
+        )
+        paths = write_report(report, folder=home / "reports" / config.run.name)
+        for path in paths:
+            run.log_artifact(path)
+        for (name, spec, _), row in zip(methods, report.rows, strict=True):
+            model_id = run.log_model(name=name, revision=spec.model_revision, path=spec.model.path)
+            run.log_metrics({f"accuracy/{name}": row.accuracy}, model_id=model_id, dataset=dataset)
+    get_run_logger().info("\n%s", evaluation_report.render_text(report))
+    create_markdown_artifact(evaluation_report.render_markdown(report), key="evaluation")
+    return {"report": evaluation.to_json(report), "paths": [str(path) for path in paths]}
+
+
+def write_report(report: evaluation.EvalReport, *, folder: Path) -> list[Path]:
+    """evaluation.json, evaluation.md and evaluation.png in folder."""
+    atomic_write_text(folder / "evaluation.json", json.dumps(evaluation.to_json(report), indent=2, sort_keys=True))
+    atomic_write_text(folder / "evaluation.md", evaluation_report.render_markdown(report))
+    evaluation_report.plot(report, folder / "evaluation.png")
+    return [folder / name for name in ("evaluation.json", "evaluation.md", "evaluation.png")]
+
+
+def _contrasts(names: list[str]) -> list[tuple[str, str]]:
+    """Debate against the single agent at the same temperature, greedy, and majority vote at the same calls."""
+    if "teacher debate" not in names:
+        return []
+    others = [name for name in names if name in ("teacher single", "teacher greedy") or "majority@" in name]
+    return [("teacher debate", other) for other in others]
+
+
+def _spec(name: str, *, model: ModelConfig, how: DebateConfig, problems: ProblemSet, seed: int) -> DebateSpec:
+    return DebateSpec(
+        name=name,
+        problems=problems,
+        model=model,
+        model_revision=model_files.revision(model_files.resolve(model)),
+        debate=how,
+        # Sampled evaluation must not reuse the random numbers of the training debates.
+        seed=seed + 1,
+    )

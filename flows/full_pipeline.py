@@ -1,0 +1,111 @@
+"""full-pipeline: questions in; a distilled, evaluated, registered student out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from agentark_core import model_files
+from agentark_core.cluster.ray_pool import engine_pool
+from agentark_core.config import BuildTracesConfig, DistilConfig, EvaluateConfig, ModelConfig, PipelineConfig
+from agentark_core.ledger import fingerprint
+from flows import stage
+from flows.build_traces import build_traces
+from flows.debate_stage import complete_debates
+from flows.distil import distil
+from flows.evaluate_model import evaluate_model, teacher_methods
+from tasks.registry_tasks import register_student
+
+
+@flow(
+    name="full-pipeline",
+    flow_run_name=stage.run_name,
+    task_runner=stage.TASK_RUNNER,
+    description=__doc__,
+)
+def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
+    """build-traces, distil, evaluate-model, and the registry entry, under one MLflow run.
+
+    A second run of the same config on the same inputs finds the finished record and does nothing.
+    """
+    home = stage.prepare_home(config.run)
+    traces_config = BuildTracesConfig(
+        run=config.run,
+        problems=config.problems,
+        held_out=config.evaluation.problems,
+        teacher=config.teacher,
+        debate=config.debate,
+        engine=config.engine,
+        tracking=config.tracking,
+    )
+    held_out = stage.load_held_out(config.evaluation.problems, config=config, home=home)
+    questions = stage.load_training_problems(traces_config, home=home)
+    key = fingerprint(
+        "full-pipeline",
+        config=config.model_dump(mode="json", exclude={"run": {"name", "home"}, "tracking": True}),
+        problems=[questions.fingerprint, held_out.fingerprint],
+        models=[model_files.revision(model_files.resolve(model)) for model in (config.teacher, config.student)],
+    )
+    if done := stage.finished(home, flow="full-pipeline", key=key):
+        get_run_logger().info("nothing to do: this config already ran; its report is %s", done["report_paths"][0])
+        return {**done, "reused": True}
+    with stage.tracked("full-pipeline", config=config, home=home, parent_run_id="") as run:
+        # One start of the teacher serves both its traces and its part of the evaluation.
+        with engine_pool(model_files.resolve(config.teacher), model=config.teacher, engine=config.engine):
+            traces = build_traces(traces_config, parent_run_id=run.run_id)
+            evaluate_config = _evaluate_config(config, student=config.student)
+            specs = {spec.name: spec for _, spec, _ in teacher_methods(evaluate_config, problems=held_out)}
+            complete_debates(list(specs.values()), model=config.teacher, engine=config.engine, home=home)
+        student = distil(
+            DistilConfig(
+                run=config.run,
+                traces=[traces["fingerprint"]],
+                student=config.student,
+                examples=config.examples,
+                sft=config.sft,
+                tracking=config.tracking,
+            ),
+            parent_run_id=run.run_id,
+        )
+        distilled = config.student.model_copy(update={"path": student["model"], "revision": ""})
+        evaluation = evaluate_model(_evaluate_config(config, student=distilled), parent_run_id=run.run_id)
+        metrics = {row["name"]: row["accuracy"] for row in evaluation["report"]["rows"]}
+        version = register_student(
+            config.tracking,
+            home=home,
+            model_dir=model_files.resolve(distilled),
+            run_id=run.run_id,
+            lineage=student["lineage"],
+            metrics=metrics,
+        )
+        run.log_metrics({f"accuracy/{name}": value for name, value in metrics.items()})
+    return stage.finish(
+        home,
+        flow="full-pipeline",
+        key=key,
+        record={
+            "traces": traces,
+            "student": student,
+            "evaluation": evaluation["report"],
+            "report_paths": evaluation["paths"],
+            "registered": version,
+            "mlflow_run_id": run.run_id,
+        },
+        made=[Path(student["model"]), *(Path(path) for path in evaluation["paths"])],
+    )
+
+
+def _evaluate_config(config: PipelineConfig, *, student: ModelConfig) -> EvaluateConfig:
+    return EvaluateConfig(
+        run=config.run,
+        student=student,
+        base=config.student,
+        teacher=config.teacher,
+        debate=config.debate,
+        engine=config.engine,
+        evaluation=config.evaluation,
+        tracking=config.tracking,
+    )

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Make .venv from a lock: the CPU environment, or with AGENTARK_EXTRA=cuda the CUDA one.
+#
+# Repeats are instant: the stamp holds a hash of everything that decides the environment and is written last. After an
+# interruption the next call reuses what is complete. PYTHON names another interpreter (3.11 or newer).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+die() { echo "install: $*" >&2; exit 1; }
+
+extra="${AGENTARK_EXTRA:-cpu}"
+lock="infra/locks/$extra.txt"
+[ -f "$lock" ] || die "AGENTARK_EXTRA=$extra: no such lock; use cpu or cuda"
+stamp=.venv/agentark.stamp
+kind=.venv/agentark.kind
+kind_wanted="$extra $PWD"
+stamp_wanted="$kind_wanted $(cat "$lock" pyproject.toml infra/install.sh | sha256sum | cut -d' ' -f1)"
+
+if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$stamp_wanted" ]; then
+    exit 0
+fi
+[ "$(uname -s) $(uname -m)" = "Linux x86_64" ] || die "the locks are for Linux x86-64, this is $(uname -s) $(uname -m)"
+
+# The scripts of an environment hold its path, and both builds of vLLM own the folder vllm/: start afresh after a move
+# or a change of kind.
+if [ -f "$kind" ] && [ "$(cat "$kind")" != "$kind_wanted" ]; then
+    echo "install: .venv was made for '$(cat "$kind")'; making it anew"
+    rm -rf .venv
+fi
+
+if ! .venv/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    found=""
+    for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.13 python3; do
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            found="$candidate"
+            break
+        fi
+    done
+    [ -n "$found" ] || die "no Python 3.11 or newer with venv found; install one (Debian: python3-venv) or set PYTHON"
+    echo "install: making .venv with $("$found" --version)"
+    "$found" -m venv --clear .venv
+fi
+printf '%s\n' "$kind_wanted" >"$kind"
+
+# pip writes INSTALLER when all files of a package are there: without it the package is a remnant of an interruption.
+for info in .venv/lib/python3.*/site-packages/*.dist-info; do
+    if [ -d "$info" ] && [ ! -f "$info/INSTALLER" ]; then rm -rf "$info"; fi
+done
+
+# -qq: errors only.
+pip() { .venv/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
+
+echo "install: $extra environment, about 5 GB and three minutes when nothing is there yet"
+if [ "$extra" = cpu ]; then
+    # Some machines are set up to find the CPU build; elsewhere it is in PyTorch's own index only.
+    torch="$(grep '^torch==' "$lock")"
+    pip install -qq --no-deps "$torch" 2>/dev/null ||
+        pip install -qq --no-deps "$torch" --index-url https://download.pytorch.org/whl/cpu
+fi
+pip install -qq --no-deps -r "$lock"
+pip install -qq --no-deps --no-build-isolation --editable .
+printf '%s\n' "$stamp_wanted" >"$stamp"
+echo "install: done"

@@ -1,0 +1,51 @@
+"""Committed, verified debates -> outcomes per question -> the evaluation report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from agentark_core import evaluation
+from agentark_core.stored import read_debates, read_verdicts
+from agentark_core.types import Debate, MethodResult, Turn
+from tasks.trace_tasks import DebateSpec
+
+Answer = Literal["vote", "summary"]
+"""How a debate answers: majority vote of its last round, or the summariser (the vote where it did not speak)."""
+
+
+@task(task_run_name="score {name}", cache_policy=NO_CACHE)
+def score(name: str, *, spec: DebateSpec, answer: Answer, home: Path) -> MethodResult:
+    """Outcome of every question of one debate run under one way of answering."""
+    verdicts = read_verdicts(home, debates=spec.fingerprint)
+    outcomes: dict[str, bool | None] = {}
+    prompt_tokens = completion_tokens = calls = 0
+    for debate in read_debates(home, fingerprint=spec.fingerprint):
+        counted = debate.turns if answer == "summary" else [t for t in debate.turns if t != debate.summary]
+        prompt_tokens += sum(turn.prompt_tokens for turn in counted)
+        completion_tokens += sum(turn.completion_tokens for turn in counted)
+        calls += len(counted)
+        turn = deciding_turn(debate, answer=answer)
+        label = verdicts[(turn.work_id, turn.round, turn.agent)].label if turn else "incorrect"
+        outcomes[debate.problem.problem_id] = None if label == "undecided" else label == "correct"
+    return MethodResult(
+        name=name,
+        model=spec.model.path,
+        outcomes=outcomes,
+        completion_tokens=completion_tokens,
+        prompt_tokens=prompt_tokens,
+        calls=calls,
+        details={"fingerprint": spec.fingerprint},
+    )
+
+
+def deciding_turn(debate: Debate, *, answer: Answer) -> Turn | None:
+    """The turn whose answer is the debate's; None if no agent answered."""
+    summary = debate.summary
+    if answer == "summary" and summary is not None and summary.answer is not None:
+        return summary
+    winner = evaluation.majority([turn.answer for turn in debate.final_turns], task=debate.problem.task)
+    return next((turn for turn in debate.final_turns if winner is not None and turn.answer == winner), None)

@@ -1,0 +1,77 @@
+"""Training jobs on the Ray cluster."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from agentark_core import model_files
+from agentark_core.config import ModelConfig, SFTConfig
+from agentark_core.ledger import atomic_write_text, fingerprint
+from agentark_core.training import checkpoints
+from agentark_core.training.sft import SFT_VERSION
+from tasks.example_tasks import ExampleSet
+from tasks.trace_tasks import user_errors_are_final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Student:
+    """A trained student: its directory in hub layout, content revision, and what it was made from."""
+
+    fingerprint: str
+    path: Path
+    revision: str
+    base_revision: str
+    metrics: dict[str, Any]
+
+
+@task(
+    task_run_name="R-SFT {model.path}",
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_delay_seconds=5,
+    retry_condition_fn=user_errors_are_final,
+)
+def train_student(model: ModelConfig, *, examples: ExampleSet, sft: SFTConfig, home: Path) -> Student:
+    """R-SFT of `model` on the examples. A finished output is returned at once, a started one goes on."""
+    from agentark_core.cluster import ray_pool, ray_train
+
+    model_dir = model_files.resolve(model)
+    base_revision = model_files.revision(model_dir)
+    key = fingerprint(
+        "rsft",
+        base=base_revision,
+        examples=examples.digest,
+        sft=sft.model_dump(mode="json"),
+        code_schema=SFT_VERSION,
+    )
+    output = home / "models" / f"rsft-{key}"
+    resolved = {
+        "model": str(model_dir),
+        "examples": str(examples.path),
+        "output": str(output),
+        "sft": sft.model_dump(mode="json"),
+        "revision": base_revision,
+    }
+    if checkpoints.read_marker(output) is None:
+        atomic_write_text(output / "resolved.json", json.dumps(resolved, indent=2, sort_keys=True))
+        ray_pool.connect()
+        ray_train.train_sft(
+            resolved,
+            num_workers=sft.num_workers,
+            cpus_per_worker=sft.cpus_per_worker,
+            gpus_per_worker=sft.gpus_per_worker,
+            storage=output / "ray",
+        )
+    return Student(
+        fingerprint=key,
+        path=output / "model",
+        revision=model_files.revision(output / "model"),
+        base_revision=base_revision,
+        metrics=json.loads((output / "model" / "agentark.json").read_text(encoding="utf-8")),
+    )
