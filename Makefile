@@ -5,7 +5,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 export VLLM_NO_USAGE_STATS := 1
 
-python := .venv/bin/python
+# Resolved when used: .venv is a link if this path has a space (infra/install.sh says why).
+python = "$$(realpath .venv)/bin/python"
 
 .PHONY: help setup demo test lint bench up down clean
 
@@ -16,7 +17,7 @@ setup: ## make .venv from the lock (AGENTARK_EXTRA=cuda for GPUs); instant when 
 	@bash infra/install.sh
 
 demo: setup ## debate, distil and evaluate the shipped tiny models on this machine
-	.venv/bin/agentark run full-pipeline --config deployments/laptop.yaml
+	$(python) -m agentark_core.cli run full-pipeline --config deployments/laptop.yaml
 
 test: setup ## all tests
 	$(python) -m pytest
@@ -36,5 +37,5 @@ down: setup ## stop what `make up` started
 	@$(python) infra/services.py down
 
 clean: ## remove .venv and caches; runs in agentark-home stay
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf "$$(realpath .venv)" .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,9 +24,11 @@ _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", 
 _REPLACED = (
     ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"), ("\\left", ""), ("\\right", ""), ("\\!", ""),
     ("\\,", ""), ("\\;", ""), ("\\:", ""), ("\\quad", ""), ("{,}", ","), ("\\$", ""), ("$", ""), ("\\%", "%"),
-    ("^{\\circ}", ""), ("^\\circ", ""), ("\\degree", ""), ("°", ""), ("−", "-"), ("–", "-"), ("π", "\\pi"), ("√", "\\sqrt"),
+    ("^{\\circ}", ""), ("^\\circ", ""), ("\\degree", ""), ("°", ""), ("−", "-"), ("–", "-"), ("π", "\\pi"),
+    ("√", "\\sqrt"),
     ("∞", "\\infty"), ("∪", "\\cup"), ("\\cdot", "*"), ("\\times", "*"), ("×", "*"), ("≤", "\\le"), ("≥", "\\ge"),
-    ("\\leq", "\\le"), ("\\geq", "\\ge"), ("\\ ", " "), ("~", " "), ("€", ""), ("£", ""), ("\u00a0", " "), ("\u202f", " "),
+    ("\\leq", "\\le"), ("\\geq", "\\ge"), ("\\ ", " "), ("~", " "), ("€", ""), ("£", ""),
+    ("\u00a0", " "), ("\u202f", " "),
 )  # fmt: skip
 _TEXT_MACRO = re.compile(r"\\(?:text|textbf|textit|textnormal|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]*)\}")
 _UNIT_MACRO = re.compile(r"(?<=[\d})])\s*\\(?:text|textbf|textnormal|mathrm|mbox)\s?\{[^{}]*\}(?:\^\{?[23]\}?)?$")
@@ -40,9 +42,10 @@ _ASSIGNMENT = re.compile(r"^\s*[A-Za-z](?:_\{?\w\}?)?\s*(?:=|\\in\b)\s*(?!.*=)")
 
 _DECIMAL = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)|\d+\.\d*|\.\d+|\d+"
 _NUMERAL = re.compile(
-    rf"(?P<sign>[-+]?)(?P<whole>{_DECIMAL})?\s?(?:\\frac\{{(?P<a>-?\d+)\}}\{{(?P<b>\d+)\}})?"
+    rf"(?P<sign>[-+]?)(?P<whole>{_DECIMAL})?(?:\s?\\frac\{{(?P<a>-?\d+)\}}\{{(?P<b>\d+)\}})?"
     r"(?:(?:[eE]|\*10\^\{?)(?P<exponent>-?\d{1,3})\}?)?"
 )
+_PLAIN = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 _SLASHED = re.compile(r"(?P<sign>[-+]?)(?:(?P<whole>\d+)\s)?\(?(?P<a>\d+)\)?\s?/\s?(?P<b>\d+)")
 _UNIT = re.compile(
     r"\s*(?P<percent>%|(?i:percent(?:age)?|pct)\b)?(?:\s*(?P<scale>thousand|million|billion|trillion)\b)?"
@@ -53,8 +56,11 @@ _UNIT = re.compile(
 )
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _WORDS = {word: value for value, word in enumerate(_ONES)} | {word: 10 * value for value, word in enumerate(_TENS, 2)}
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
@@ -133,6 +139,8 @@ def formula(text: str) -> str:
 def parse_number(text: str) -> Number | None:
     """The number that the whole text states (units, currency, percent and words allowed), or None."""
     text = clean(text)
+    if plain := _PLAIN.fullmatch(text):
+        return Number(value=Fraction(text), style="decimal" if plain[1] else "integer")
     for old, new in _REPLACED:
         text = text.replace(old, new)
     text = _TEXT_MACRO.sub(

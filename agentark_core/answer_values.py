@@ -1,6 +1,6 @@
 r"""The value of a short LaTeX formula at fixed points, in complex floats: a fast and safe test before real algebra.
 
-    differ("2\\sqrt{3}", "3\\sqrt{2}") -> True        differ("2x", "x + x") -> False        differ("\\int x", "1") -> None
+    differ("2\\sqrt{3}", "3\\sqrt{2}") -> True     differ("2x", "x + x") -> False     differ("\\int x", "1") -> None
 
 Two formulas that differ at one point are different (equal ones agree everywhere up to rounding), so most wrong answers
 never need sympy. The grammar is small on purpose: numerals, one-letter variables, \pi, e, i, \frac, \sqrt, powers,

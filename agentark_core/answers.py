@@ -42,6 +42,7 @@ _MAX_CLAUSE = 400
 _MAX_ANCHORS = 20
 _MAX_KEY = 2_000
 _MAX_NESTING = 3
+_MAX_BARE_CHOICE = 4
 
 _BOX_TOKEN = re.compile(r"\\\\?f?box(?:ed)?(?![a-z])|\\[a-zA-Z]+|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\f?box(?:ed)?[ ]{1,3}([^\s{}$\\]{1,40})")
@@ -57,7 +58,8 @@ _ANCHOR = re.compile(
 _CLOSING = re.compile(r"\bI hope (?:it|this) is correct|\\end\{(?:align|equation|gather)|####", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?!\s*\d)")
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d])-?(?:\\?\$)?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?|(?<![A-Za-z\d])-?(?:\\?\$)?-?\d*\.?\d+(?:/\d+)?(?:\s?\\?%)?|-?\\[dt]?frac\{\d+\}\{\d+\}"
+    r"(?<![A-Za-z\d])-?(?:\\?\$)?-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.?\d+(?:/\d+)?)(?:\s?\\?%)?"
+    r"|-?\\[dt]?frac\{\d+\}\{\d+\}"
 )
 _OUTPUT = re.compile(r"```output\s+([^`\n]{1,80})")
 _EQUALS = re.compile(r"(?:=|≈|\\approx)\s{0,3}(?:\\?\$)?\s?(-?\d[\d,]*\.?\d*)")
@@ -68,16 +70,16 @@ _MATH_SPAN = re.compile(
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
 
 _CHOICE_KEY = re.compile(
-    r"[\"']answer(?:_choice|_letter|_index)?[\"']\s{0,3}:\s{0,3}[\"']([^\"'\n]{0,200})", re.IGNORECASE
+    r"[\"']answer(?:_choice|_letter|_index)?\\?[\"']\s{0,3}:[\s\[\"'\\]{0,5}([^\"'\\\n]{0,200})", re.IGNORECASE
 )
 _CHOICE_ANCHOR = re.compile(
-    r"\b(?:answer|choice|option)s?(?: choice| option| letter)?\s{0,3}(?:is|are|:|=|would be|should be)\s{0,3}:?[\s*_]{0,4}"
-    r"(?:(?:option|choice|letter)\s{1,2})?[\s*_]{0,4}([($\[]?\\?[A-Za-z{(]{0,8}[A-J]\b[^\n]{0,12})",
+    r"\b(?:answer|choice|option)s?(?: choice| option| letter)?\s{0,3}(?:is|are|:|=|would be|should be)"
+    r"\s{0,3}:?[\s*_]{0,4}(?:(?:option|choice|letter)\s{1,2})?[\s*_]{0,4}([($\[]?\\?[A-Za-z{(]{0,8}[A-H]\b[^\n]{0,12})",
     re.IGNORECASE,
 )
-_LETTER = re.compile(r"^[\s*_$(\[\"'{]{0,6}(?:\\(?:text|mathrm|mathbf|textbf)\{)?\(?([A-Ja-j])(?:[\s.):,;\]}*_$\"']|$)")
+_LETTER = re.compile(r"^[\s*_$(\[\"'{]{0,6}(?:\\(?:text|mathrm|mathbf|textbf)\{)?\(?([A-Ha-h])(?:[\s.):,;\]}*_$\"']|$)")
 _LETTER_LINE = re.compile(
-    r"^[\s*_]{0,4}(?:(?:option|choice) )?\(?([A-J])\)?(?:[.):][^\n]{0,200})?[\s*_]{0,4}$", re.MULTILINE
+    r"^[\s*_]{0,4}(?:(?:option|choice) )?\(?([A-H])\)?(?:[.):][^\n]{0,200})?[\s*_]{0,4}$", re.MULTILINE
 )
 
 
@@ -129,7 +131,7 @@ def group(answers: Sequence[str | None], *, task: str) -> list[int | None]:
 
 
 def letter(text: str) -> str | None:
-    """The choice letter (A-J, upper case) that an answer such as "B", "(b)", "\\text{B}" or "B. Liver" starts with."""
+    """The choice letter (A-H, upper case) that an answer such as "B", "(b)", "\\text{B}" or "B. Liver" starts with."""
     found = _LETTER.match(text)
     if found is None or (found[1].islower() and len(clean(text)) > 4):
         return None
@@ -177,10 +179,8 @@ def _boxed(text: str, *, joined: bool) -> tuple[int, str | None]:
         content = re.split(r"[$\n]|\\\]|\\\)", text[unclosed : unclosed + _MAX_CLAUSE], maxsplit=1)
         return unclosed, clean(content[0]) or None if len(content) > 1 else None
     if not boxes:
-        bare = None
-        for bare in _BARE_BOX.finditer(text):
-            pass
-        return (bare.start(), clean(bare[1])) if bare else (-1, None)
+        bare = list(_BARE_BOX.finditer(text))
+        return (bare[-1].start(), clean(bare[-1][1])) if bare else (-1, None)
     spans = [(start, end, text[start : end - 1]) for start, end in boxes]
     return boxes[-1][0], _joined(spans if joined else spans[-1:], text=text)
 
@@ -196,7 +196,7 @@ def _joined(spans: list[tuple[int, int, str]], *, text: str) -> str | None:
 
 
 def _linked(gap: str) -> bool:
-    """Whether the text between two formulas only lists them: `, `, ` and `, `} \\quad \\text{or} \\quad x_2 = \\boxed{`."""
+    """Whether the text between two formulas only lists them: `, ` or `} \\quad \\text{or} \\quad x_2 = \\boxed{`."""
     words = _GAP_WORD.findall(_GAP_NOISE.sub(" ", gap)) if len(gap) <= 60 else []
     return bool(words) and all(word in ("and", "or", ",", ";") for word in words)
 
@@ -300,8 +300,7 @@ def _concluding_number(text: str) -> str | None:
     result = parse_number(computed[-1]) if computed else None
     for sentence in reversed(_sentences(text[-2000:])):
         tail = max(sentence.rfind("="), sentence.rfind("≈"))
-        numbers = [n for n in _NUMBER.findall(sentence[tail + 1 :])]
-        numbers = numbers or _NUMBER.findall(sentence)
+        numbers = _NUMBER.findall(sentence[tail + 1 :]) or _NUMBER.findall(sentence)
         values: list[Fraction | None] = [n.value if (n := parse_number(number)) else None for number in numbers]
         words = [w for word in _WORD.findall(sentence) if (w := number_words(word)) is not None]
         if result is not None and result.value in values:
@@ -330,11 +329,10 @@ def _last_line(text: str) -> str | None:
 
 def _choice(text: str) -> str | None:
     """The letter of a choice answer: a JSON field, a box, "the answer is (B)", a line that is only a choice."""
-    for pattern in (_CHOICE_KEY,):
-        fields = pattern.findall(text)
-        if fields:
-            return letter(fields[-1]) or clean(fields[-1]) or None
-    position, box = _boxed(text, joined=False)
+    fields = _CHOICE_KEY.findall(text)
+    if fields:
+        return letter(fields[-1]) or clean(fields[-1]) or None
+    box = _boxed(text, joined=False)[1]
     if box is not None and (found := letter(box)):
         return found
     stated = [found for m in _CHOICE_ANCHOR.finditer(text) if (found := letter(m[1]))]
@@ -343,4 +341,5 @@ def _choice(text: str) -> str | None:
     lines = _LETTER_LINE.findall(text)
     if lines:
         return str(lines[-1])
-    return letter(text) or box or (_anchored(text, kind="text", after=-1)[1])
+    bare = letter(text) if len(text.strip()) <= _MAX_BARE_CHOICE else None
+    return bare or box or _anchored(text, kind="text", after=-1)[1]

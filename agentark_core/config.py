@@ -183,7 +183,7 @@ class DistilConfig(Section):
 
     run: RunConfig = Field(default_factory=lambda: RunConfig())
     traces: list[str] = Field(
-        min_length=1, description="Fingerprints (or ledger folders) of the debates to learn from."
+        min_length=1, description="Fingerprints of the debates to learn from."
     )
     student: ModelConfig
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())

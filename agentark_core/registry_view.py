@@ -70,7 +70,7 @@ def register_student(
             client.log_text(run_id, text, "model/manifest.json")
             # A server takes no paths of other machines as source, so there the version points to the manifest.
             source = f"runs:/{run_id}/model" if link.uri.startswith("http") else folder_uri
-            created = client.create_model_version(name, source, run_id=run_id, tags=tags)
+            created = client.create_model_version(name, source, run_id=run_id, tags=tags, await_creation_for=0)
             version = _with_revision(client, name, digest) or created
             if version.version != created.version:  # another process was first
                 client.delete_model_version(name, created.version)

@@ -112,6 +112,7 @@ class Tracker:
                 return False
             except Refused as error:
                 self._refuse(op, error)
+            self._quiet_until = 0.0
             return True
 
         sent = self.buffer.drain(apply)

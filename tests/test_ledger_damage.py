@@ -23,7 +23,7 @@ from agentark_core.ledger.journal import _decode, _encode
 from agentark_core.types import Turn
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
@@ -53,7 +53,6 @@ def test_journal_needs_the_lease(tmp_path: Path) -> None:
         store.journal("s0")
 
 
-@pytest.mark.usefixtures("no_fsync")
 def test_tail_cut_at_every_byte_of_the_last_record_loses_only_that_record(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     records = [{"n": n, "text": "word " * 8} for n in range(3)]

@@ -90,13 +90,12 @@ def work_killed_at(home: Path, number: int, *, shards: tuple[str, ...] = SHARDS)
     return wait(in_child(body))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     """kill -9 leaves the page cache alone, so these tests need no real fsync; test_ledger.py checks its calls."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
-@pytest.mark.usefixtures("no_fsync")
 def test_killed_at_every_single_call_of_the_first_shards_life_a_rerun_completes_without_duplicates(
     tmp_path: Path,
 ) -> None:
@@ -122,7 +121,6 @@ def test_killed_at_every_single_call_of_the_first_shards_life_a_rerun_completes_
     assert number > 40
 
 
-@pytest.mark.usefixtures("no_fsync")
 @pytest.mark.parametrize("seed", range(20))
 def test_killed_again_and_again_at_random_the_key_set_ends_complete(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -162,7 +160,6 @@ def test_killed_between_rename_and_entry_the_orphan_is_ignored_and_recommitted_w
     assert sum(committed_keys(tmp_path).values()) == len(KEYS)
 
 
-@pytest.mark.usefixtures("no_fsync")
 def test_ctrl_c_at_any_call_of_a_commit_leaves_all_or_nothing(tmp_path: Path) -> None:
     number, struck = 0, True
     while struck:

@@ -1,13 +1,16 @@
-"""The buffer file of tracking: nothing is lost, nothing is applied out of order."""
+"""The buffer file of tracking: nothing is lost or applied out of order, and a hanging server is left alone."""
 
 from __future__ import annotations
 
 import json
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentark_core.tracking import Run, Tracker
 from agentark_core.tracking_buffer import Buffer
 
 
@@ -46,3 +49,16 @@ def test_an_operation_survives_an_error_while_draining(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         buffer.drain(apply)
     assert json.loads(buffer.path.read_text()) == {"n": 1}
+
+
+def test_a_server_that_accepts_and_never_answers_delays_no_call_over_5_s(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracker = Tracker(uri=f"http://127.0.0.1:{silent.getsockname()[1]}", home=tmp_path, experiment="x")
+        tracker._quiet_until = 0.0  # as if 30 s had passed
+        start = time.monotonic()
+        Run(tracker=tracker, run_id="r").log_metrics({"loss": 1.0}, step=1)
+        assert 1 < time.monotonic() - start < 5
+        start = time.monotonic()
+        Run(tracker=tracker, run_id="r").log_metrics({"loss": 1.0}, step=2)
+        assert time.monotonic() - start < 0.2
+    assert len((tmp_path / "mlflow-buffer.jsonl").read_text().splitlines()) == 2

@@ -130,14 +130,16 @@ def _config(family: Family, *, vocab_size: int, pad: int | None, bos: int | None
 
 def _tokenizer(family: Family) -> Any:
     """Gemma: metaspace BPE with byte fallback, as SentencePiece models; the others: byte-level BPE."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL[family]]
     if family == "gemma":
         backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
         backend.normalizer = normalizers.Replace(" ", "▁")
-        backend.pre_tokenizer = pre_tokenizers.Split(Regex("▁"), "merged_with_next")
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split("▁", "merged_with_next")]
+        )
         backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
         alphabet = [chr(code) for code in range(33, 127)] + ["▁", "\n"]
         trainer = trainers.BpeTrainer(

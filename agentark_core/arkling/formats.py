@@ -20,6 +20,8 @@ QUESTION_WEIGHT = 0.1
 PEER_WEIGHT = 0.3
 """Loss on the correct solutions inside a debate prompt: each is a solo answer given more context."""
 
+ANOTHER_PATH = 0.05
+OWN_SHARE = 0.6
 _SHOWN = (2, 2, 3, 3, 4, 5, 5, 5, 5, 5, 6, 8)
 
 
@@ -52,9 +54,9 @@ def solo(rng: random.Random) -> Sample:
 
 
 def debate(rng: random.Random, pool: Sequence[Sampled]) -> Sample:
-    """A debate turn or a judge's turn over 2 to 8 solutions; half of them a model's own if pool has any."""
+    """A debate turn or a judge's turn over 2 to 8 solutions; OWN_SHARE of them a model's own if there is a pool."""
     num_agents = rng.choice(_SHOWN)
-    if pool and rng.random() < 0.5:
+    if pool and rng.random() < OWN_SHARE:
         sampled = rng.choice(pool)
         spec, asked = sampled.spec, sampled.question
         texts = [rng.choice(sampled.texts) for _ in range(num_agents)]
@@ -83,8 +85,8 @@ def synthetic_texts(spec: Spec, num_agents: int, rng: random.Random) -> list[str
 def debate_sample(spec: Spec, asked: str, texts: Sequence[str | None], rng: random.Random) -> Sample:
     """The chat for one agent (or the judge) that sees texts; the target is a correct path.
 
-    The target copies a correct solution when one is shown (the agent's own first), except for 15 % of the cases and
-    where none is correct, where it is any path.
+    The target copies a correct solution when one is shown (the agent's own first), except in a share ANOTHER_PATH of
+    the cases and where none is correct, where it is any path.
     """
     shown = dict(enumerate(texts, 1))
     paths = solutions(spec)
@@ -109,7 +111,7 @@ def debate_sample(spec: Spec, asked: str, texts: Sequence[str | None], rng: rand
     }
     # A solution with the right answer may still be wrong inside (two errors that cancel): never copy or learn those.
     right = {n: text for n, text in right.items() if text in paths}
-    if not right or rng.random() < 0.15:
+    if not right or rng.random() < ANOTHER_PATH:
         target = rng.choice(paths)
     elif kind == "board" and agent in right:
         target = right[agent]

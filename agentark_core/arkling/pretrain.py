@@ -4,8 +4,8 @@
 
 Muon for the matrices, AdamW for embeddings and norms, one learning rate that rises for 2 % of the run, stays, and
 decays linearly to zero from 30 % on (most of the accuracy comes during the decay). The teacher learns from its own
-solutions as well: at `SAMPLE_AT` of the run it answers training problems once, and half of the debate prompts are
-built from these answers. The run continues from its last checkpoint when started again with the same arguments.
+solutions as well: at `SAMPLE_AT` of the run it answers training problems once, and most of the later debate
+prompts are built from these answers. Started again with the same arguments, a run continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PEAK_LR = 3e-3
 EMBEDDING_LR = 3e-3
 WARMUP, DECAY_FROM = 0.02, 0.3
-SAMPLE_AT = 0.5
+SAMPLE_AT = 0.45
 CHECKPOINT_S = 120.0
 NUM_SAMPLED, SAMPLES_EACH = 2000, 6
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.errors import AgentArkError, ConfigError
-from agentark_core.training import TrainingError, sft
+from agentark_core.training import TrainingError, sft, sft_plan
 
 COLLECTIVE_TIMEOUT_S = 600
 """Longest wait of one rank for the others; a dead rank is noticed within seconds, this bounds a hanging one."""
@@ -27,8 +27,8 @@ def train_sft(
     AgentArkError for a wrong config or data, TrainingError naming the rank if a process fails twice.
     """
     resolved = {**resolved, "output": str(Path(resolved["output"]).resolve())}
-    job = sft.plan(resolved, world_size=num_workers)
-    result = sft.finished(job)
+    job = sft_plan.plan(resolved, world_size=num_workers)
+    result = sft_plan.finished(job)
     if result:
         return result
     _check_resources(CPU=num_workers * cpus_per_worker, GPU=num_workers * gpus_per_worker)
@@ -40,7 +40,7 @@ def train_sft(
     on_gpu = gpus_per_worker > 0
     resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if on_gpu else {})
     trainer = TorchTrainer(
-        sft.train,
+        _worker,
         train_loop_config=resolved,
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=on_gpu, resources_per_worker=resources),
@@ -54,10 +54,14 @@ def train_sft(
         trainer.fit()
     except WorkerGroupError as error:
         raise _first_cause(error.worker_failures, num_workers=num_workers) from error
-    result = sft.finished(job)
+    result = sft_plan.finished(job)
     if result is None:
         raise TrainingError(f"{job.output}: training ended without a result; is this folder shared by all nodes?")
     return result
+
+
+def _worker(resolved: dict[str, Any]) -> None:
+    sft.train(resolved)
 
 
 def _check_resources(**needed: float) -> None:
@@ -82,6 +86,4 @@ def _first_cause(failures: dict[int, Exception], *, num_workers: int) -> AgentAr
         f"rank {rank} of {num_workers}: {(str(error).strip() or repr(error)).splitlines()[0]}"
         for rank, error in sorted(causes.items(), key=lambda item: ("onnection" in str(item[1]), item[0]))
     )
-    return TrainingError(
-        f"training failed after {RESTARTS} restart: {listed}; the last complete checkpoint is kept, start again to resume"
-    )
+    return TrainingError(f"training failed after {RESTARTS} restart: {listed}; start again to resume the checkpoint")

@@ -2,7 +2,8 @@
 
     {"input_ids": [5, 9, 14, 3], "completion_mask": [0, 0, 1, 1], "example_id": "9f0c..."}
 
-These are TRL's column names. Only completion tokens carry loss (Eq. 1), the end-of-turn token among them.
+These are TRL's column names; `labels` follows from them. Only completion tokens carry loss (Eq. 1), the end-of-turn
+token among them.
 """
 
 from __future__ import annotations
@@ -49,9 +50,7 @@ def digest(examples: Sequence[SFTExample]) -> str:
     return total.hexdigest()[:16]
 
 
-def tokenise(
-    examples: Sequence[SFTExample], chat: ChatFormat, *, max_length: int
-) -> tuple[list[dict[str, Any]], int]:
+def tokenise(examples: Sequence[SFTExample], chat: ChatFormat, *, max_length: int) -> tuple[list[dict[str, Any]], int]:
     """Rows in TRL's columns, and the number of examples set aside because they exceed max_length tokens."""
     rows = []
     for example in examples:
@@ -60,12 +59,15 @@ def tokenise(
         completion = chat.completion_ids(messages, example.completion)
         if len(prompt) + len(completion) <= max_length:
             mask = [0] * len(prompt) + [1] * len(completion)
-            rows.append(
-                {"input_ids": prompt + completion, "completion_mask": mask, "example_id": example.example_id}
-            )
+            rows.append({"input_ids": prompt + completion, "completion_mask": mask, "example_id": example.example_id})
     if not rows:
         raise EmptyDataset(f"all {len(examples)} examples exceed sft.max_length {max_length} tokens; raise it")
     return rows, len(examples) - len(rows)
+
+
+def labels(row: dict[str, Any]) -> list[int]:
+    """TRL's `labels` column: the token where the completion mask is 1, -100 (no loss) where it is 0."""
+    return [token if mask else -100 for token, mask in zip(row["input_ids"], row["completion_mask"], strict=True)]
 
 
 def training_order(lengths: Sequence[int], *, steps: int, batch_size: int, seed: int) -> list[int]:

@@ -1,0 +1,116 @@
+"""Which traces become training rows, in which order, and that every candidate is accounted for."""
+
+from __future__ import annotations
+
+from agentark_core import examples, prompts
+from agentark_core.config import ExamplesConfig
+from agentark_core.types import Debate, Problem, Turn, TurnStatus, Verdict, VerdictLabel
+
+PROBLEM = Problem(problem_id="p1", dataset="d", task="number", question="2 + 2?", gold="4")
+
+
+def turn(round: int, agent: int, text: str, *, status: TurnStatus = "ok") -> Turn:
+    return Turn(
+        work_id="w1",
+        problem_id="p1",
+        round=round,
+        agent=agent,
+        seed=0,
+        text=text,
+        answer="4",
+        prompt_tokens=1,
+        cached_tokens=0,
+        completion_tokens=1,
+        finish_reason="stop",
+        status=status,
+    )
+
+
+def verdicts(labels: dict[tuple[int, int], VerdictLabel]) -> dict[tuple[str, int, int], Verdict]:
+    return {("w1", *key): Verdict(label=label, method="number", extracted="4") for key, label in labels.items()}
+
+
+def build(turns: list[Turn], labels: dict[tuple[int, int], VerdictLabel], **config: object):
+    debate = Debate(work_id="w1", problem=PROBLEM, turns=tuple(turns), stop_reason="rounds")
+    return examples.build(
+        [debate],
+        verdicts(labels),
+        config=ExamplesConfig.model_validate(config),
+        wording="general",
+        source_fingerprint="f1",
+    )
+
+
+TURNS = [
+    *(turn(1, agent, f"first {agent}") for agent in (1, 2, 3, 4)),
+    turn(2, 1, "right"),
+    turn(2, 2, "right"),
+    turn(2, 3, "other"),
+    turn(2, 4, "cut", status="truncated"),
+    turn(3, 0, "summary"),
+]
+LABELS: dict[tuple[int, int], VerdictLabel] = {
+    (1, 1): "correct",
+    (1, 2): "incorrect",
+    (1, 3): "undecided",
+    (1, 4): "incorrect",
+    (2, 1): "correct",
+    (2, 2): "correct",
+    (2, 3): "correct",
+    (2, 4): "correct",
+    (3, 0): "correct",
+}
+
+
+def test_correct_final_traces_and_the_summary_are_kept_corrective_first() -> None:
+    rows, counts = build(TURNS, LABELS)
+    assert [(row.round, row.agent, row.corrective) for row in rows] == [(2, 2, True), (2, 3, False), (3, 0, False)]
+    assert counts == {"candidates": 5, "kept": 3, "corrective": 1, "duplicate": 1, "over_cap": 0, "truncated": 1}
+    assert [row.completion for row in rows] == ["right", "other", "summary"]
+    expected = tuple((m["role"], m["content"]) for m in prompts.first_answer("2 + 2?", wording="general"))
+    assert {row.prompt for row in rows} == {expected}
+    assert len({row.example_id for row in rows}) == 3
+
+
+def test_the_cap_keeps_the_corrective_trace() -> None:
+    rows, counts = build(TURNS, LABELS, max_per_problem=1)
+    assert [row.agent for row in rows] == [2]
+    assert counts["over_cap"] == 2
+
+
+def test_without_summary_it_is_no_candidate() -> None:
+    rows, counts = build(TURNS, LABELS, include_summary=False)
+    assert counts["candidates"] == 4
+    assert 0 not in {row.agent for row in rows}
+
+
+def test_incorrect_undecided_and_unverified_are_counted_apart() -> None:
+    rows, counts = build(TURNS, {(2, 1): "incorrect", (2, 2): "undecided", (2, 4): "correct"})
+    assert not rows
+    assert counts == {
+        "candidates": 5,
+        "kept": 0,
+        "corrective": 0,
+        "duplicate": 0,
+        "incorrect": 1,
+        "over_cap": 0,
+        "truncated": 1,
+        "undecided": 1,
+        "unverified": 2,
+    }
+
+
+def test_no_debates_give_no_rows() -> None:
+    rows, counts = examples.build([], {}, config=ExamplesConfig(), wording="arkling", source_fingerprint="f")
+    assert rows == []
+    assert counts["candidates"] == 0
+
+
+def test_the_table_has_trl_s_columns_and_round_trips() -> None:
+    rows, _ = build(TURNS, LABELS)
+    table = examples.to_table(rows)
+    assert table.column("prompt")[0].as_py()[0]["role"] == "user"
+    assert table.column("completion")[0].as_py() == [{"role": "assistant", "content": "right"}]
+    assert not any(field.nullable for field in table.schema)
+    assert examples.from_table(table) == rows
+    assert examples.from_table(examples.to_table([])) == []

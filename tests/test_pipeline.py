@@ -1,0 +1,127 @@
+"""The whole job on the real stack: Prefect, Ray, vLLM, the ledger, the verifier, DeepSpeed and TRL, MLflow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from agentark_core.ledger import Store
+from agentark_core.stored import debate_runs, read_debates, read_verdicts
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.slow
+
+
+def arkling_config(home: Path) -> dict[str, Any]:
+    return {
+        "run": {"name": "test", "home": str(home)},
+        "problems": {"source": "arkling", "split": "distil", "limit": 48},
+        "teacher": {"path": "arkling:teacher", "prompts": "arkling"},
+        "student": {"path": "arkling:student", "prompts": "arkling"},
+        "debate": {
+            "num_agents": 3,
+            "num_rounds": 2,
+            "summariser": "when_split",
+            "sampling": {"temperature": 0.9, "max_tokens": 128},
+        },
+        "engine": {"shard_size": 24, "max_num_seqs": 128},
+        "sft": {"epochs": 1, "learning_rate": 1e-3, "batch_size": 16, "micro_batch_size": 16, "max_length": 512},
+        "evaluation": {"problems": {"source": "arkling", "split": "test", "limit": 32}},
+    }
+
+
+def evaluation_of(home: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((home / "reports" / "test" / "evaluation.json").read_text())
+    return data
+
+
+def assert_nothing_lost(home: Path) -> None:
+    """Questions in = debates out, turns = verdicts, no key twice, in every debate run."""
+    assert debate_runs(home)
+    for run in debate_runs(home):
+        store = Store(home, stage="debates", fingerprint=run)
+        questions = Store(home, stage="problems", fingerprint=store.config["problems"]).read().num_rows
+        debates = list(read_debates(home, fingerprint=run))
+        turns = [(turn.work_id, turn.round, turn.agent) for debate in debates for turn in debate.turns]
+        assert len(debates) == questions
+        assert len(turns) == len(set(turns))
+        assert set(read_verdicts(home, debates=run)) == set(turns)
+
+
+def test_questions_in_registered_student_out_and_a_second_run_does_nothing(agentark: Cli, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    config = arkling_config(home)
+    done = agentark("run", "full-pipeline", config)
+    assert "R-SFT student greedy" in done.stdout
+    assert_nothing_lost(home)
+
+    rows = {row["name"]: row for row in evaluation_of(home)["rows"]}
+    assert {
+        "base student greedy",
+        "base student sampled",
+        "R-SFT student greedy",
+        "R-SFT student sampled",
+        "teacher greedy",
+        "teacher single",
+        "teacher majority@7",
+        "teacher debate",
+    } <= set(rows)
+    assert all(row["n"] == 32 and row["low"] <= row["accuracy"] <= row["high"] for row in rows.values())
+    assert rows["R-SFT student greedy"]["vs_baseline"]["n"] == 32
+
+    models = agentark("models", "--home", home).stdout
+    assert "agentark-student" in models and "candidate" in models
+
+    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert len(parents) == 1 and {run.info.run_name for run in children} == {
+        "build-traces",
+        "distil",
+        "evaluate-model",
+    }
+    assert all(run.inputs.dataset_inputs for run in children)
+    (version,) = client.search_model_versions("name='agentark-student'")
+    traces = version.tags["lineage.debates"]
+    assert version.tags["lineage.debate_manifests"] == Store(home, stage="debates", fingerprint=traces).digest()
+
+    started = time.monotonic()
+    again = agentark("run", "full-pipeline", config)
+    assert "nothing to do" in again.stdout
+    assert time.monotonic() - started < 20
+    assert evaluation_of(home) == json.loads((home / "reports" / "test" / "evaluation.json").read_text())
+    assert len(client.search_model_versions("name='agentark-student'")) == 1
+
+    listed = agentark("debates", "--home", home, "--run", traces).stdout
+    question_id = next(word for word in listed.split() if word.startswith("arkling-"))
+    shown = agentark("debates", "--home", home, "--show", question_id).stdout
+    assert "round 1, agent 1" in shown and "gold:" in shown
+
+
+def test_learned_and_tested_questions_are_disjoint(agentark: Cli, tmp_path: Path) -> None:
+    """The same source for both: the training side drops every held-out question, and says so."""
+    if not SHARED.exists():
+        pytest.skip("real data is not here")
+    home = tmp_path / "home"
+    source = {"source": "gsm8k", "path": str(SHARED / "gsm8k" / "test.jsonl")}
+    config = {
+        "run": {"name": "test", "home": str(home)},
+        "problems": {**source, "limit": 40},
+        "held_out": {**source, "split": "test", "limit": 16},
+        "teacher": {"path": "arkling:teacher", "prompts": "arkling"},
+        "debate": {"num_agents": 2, "num_rounds": 2, "sampling": {"temperature": 0.9, "max_tokens": 96}},
+        "engine": {"shard_size": 16, "max_num_seqs": 64},
+    }
+    done = agentark("run", "build-traces", config)
+    assert "questions: 24" in done.stdout and "bad_rows: 16" in done.stdout
+    assert_nothing_lost(home)

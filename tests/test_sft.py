@@ -1,0 +1,363 @@
+"""R-SFT: rows and masks, Eq. 1, checkpoints, resumption after kill -9, and the process group on Ray."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import tiny_models
+
+from agentark_core import examples, model_files
+from agentark_core.chat import ChatFormat
+from agentark_core.errors import ConfigError, DataError, EmptyDataset, ModelError
+from agentark_core.training import TrainingError, checkpoints, sft, sft_data, sft_plan
+from agentark_core.types import SFTExample
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def example(number: int, *, completion: str | None = None) -> SFTExample:
+    return SFTExample(
+        example_id=f"e{number}",
+        problem_id=f"p{number}",
+        prompt=(("user", f"Q: {number} + {number}"),),
+        completion=completion or f"Step 1: {number} + {number} = {2 * number}\n\\boxed{{{2 * number}}}",
+        source_fingerprint="f",
+        work_id=f"w{number}",
+        round=2,
+        agent=1,
+        corrective=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.make("qwen3", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "examples.parquet"
+    pq.write_table(examples.to_table([example(n) for n in range(40)]), path, write_page_checksum=True)
+    return path
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of one, forgotten afterwards."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in group.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def resolved(base: Path, data: Path, output: Path, **settings: Any) -> dict[str, Any]:
+    config = {"epochs": 3, "learning_rate": 3e-3, "batch_size": 8, "micro_batch_size": 8, "dtype": "float32"}
+    return {
+        "model": str(base),
+        "revision": "",
+        "examples": str(data),
+        "output": str(output),
+        "sft": {**config, **settings},
+    }
+
+
+def metrics(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_only_the_completion_is_learned_its_end_token_included(base: Path) -> None:
+    chat = ChatFormat.load(base)
+    rows, too_long = sft_data.tokenise([example(7)], chat, max_length=500)
+    assert too_long == 0
+    learned = [token for token, mask in zip(rows[0]["input_ids"], rows[0]["completion_mask"], strict=True) if mask]
+    assert chat.tokenizer.decode(learned) == "<think>\n\n</think>\n\n" + example(7).completion + "<|im_end|>"
+    start = rows[0]["completion_mask"].index(1)
+    assert set(rows[0]["completion_mask"][start:]) == {1}
+    assert sft_data.labels(rows[0])[start - 1 :] == [-100, *rows[0]["input_ids"][start:]]
+
+
+def test_long_rows_are_set_aside_and_counted(base: Path) -> None:
+    chat = ChatFormat.load(base)
+    rows, too_long = sft_data.tokenise([example(1), example(2, completion="9 " * 300)], chat, max_length=120)
+    assert ([row["example_id"] for row in rows], too_long) == (["e1"], 1)
+    with pytest.raises(EmptyDataset, match="exceed sft.max_length 8"):
+        sft_data.tokenise([example(1)], chat, max_length=8)
+
+
+def test_the_order_is_reproducible_covers_every_row_and_batches_similar_lengths() -> None:
+    lengths = [10 + (7 * n) % 90 for n in range(400)]
+    order = sft_data.training_order(lengths, steps=100, batch_size=8, seed=1)
+    assert order == sft_data.training_order(lengths, steps=100, batch_size=8, seed=1)
+    assert order != sft_data.training_order(lengths, steps=100, batch_size=8, seed=2)
+    assert sorted(order) == sorted([*range(400), *range(400)])
+    batches = [order[i : i + 8] for i in range(0, len(order), 8)]
+    padded = sum(8 * max(lengths[row] for row in batch) for batch in batches)
+    assert padded < 1.05 * sum(lengths[row] for row in order)
+
+
+def test_a_plan_names_what_is_wrong(base: Path, data: Path, tmp_path: Path) -> None:
+    good = resolved(base, data, tmp_path / "out")
+    assert sft_plan.plan(good, world_size=1).accumulation == 1
+    assert sft_plan.plan(resolved(base, data, tmp_path, micro_batch_size=2), world_size=2).accumulation == 2
+    with pytest.raises(ConfigError, match="batch_size 8 is not a multiple of micro_batch_size 8 x processes 3"):
+        sft_plan.plan(good, world_size=3)
+    with pytest.raises(ConfigError, match="unknown keys: extra"):
+        sft_plan.plan({**good, "extra": 1}, world_size=1)
+    with pytest.raises(ModelError, match="content hash"):
+        sft_plan.plan({**good, "revision": "0" * 16}, world_size=1)
+    with pytest.raises(DataError, match="no such examples file"):
+        sft_plan.plan({**good, "examples": [str(tmp_path / "none.parquet")]}, world_size=1)
+    pq.write_table(examples.to_table([]), tmp_path / "empty.parquet")
+    with pytest.raises(EmptyDataset, match="nothing to train on"):
+        sft_plan.plan({**good, "examples": str(tmp_path / "empty.parquet")}, world_size=1)
+
+
+def test_only_complete_checkpoints_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for step in (5, 10, 100):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "weights").write_text("abc")
+        if step < 100:
+            checkpoints.write_marker(tmp_path / f"checkpoint-{step}", {"step": step, "run": {}})
+    assert checkpoints.latest(tmp_path) == tmp_path / "checkpoint-10"
+    (tmp_path / "checkpoint-10" / "weights").write_text("ab")  # cut after the marker was written
+    assert checkpoints.latest(tmp_path) == tmp_path / "checkpoint-5"
+    checkpoints.remove_incomplete(tmp_path)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["checkpoint-5"]
+    assert caplog.text.count("incomplete checkpoint") == 2
+
+
+def eq1_float64(base: Path, rows: list[dict[str, Any]]) -> float:
+    """-(1/N) sum over completion tokens of log p(token | all before), row by row in float64."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float64)
+    total, count = 0.0, 0
+    for row in rows:
+        with torch.no_grad():
+            logits = model(torch.tensor([row["input_ids"]])).logits[0]
+        for position, (token, mask) in enumerate(zip(row["input_ids"], row["completion_mask"], strict=True)):
+            if mask:
+                scores = logits[position - 1].tolist()
+                top = max(scores)
+                total -= scores[token] - top - math.log(sum(math.exp(score - top) for score in scores))
+                count += 1
+    return total / count
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_run_learns_by_eq1_publishes_a_model_and_runs_only_once(base: Path, data: Path, tmp_path: Path) -> None:
+    job = resolved(base, data, tmp_path / "out", save_steps=5, keep_checkpoints=2)
+    result = sft.train(job)
+    history = metrics(tmp_path / "out")
+    assert [row["step"] for row in history] == list(range(1, 16))
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    assert set(history[0]) == {"step", "loss", "lr", "grad_norm", "tokens", "seconds"}
+
+    rows, _ = sft_data.tokenise([example(n) for n in range(40)], ChatFormat.load(base), max_length=2048)
+    order = sft_data.training_order([len(r["input_ids"]) for r in rows], steps=15, batch_size=8, seed=0)
+    first = [rows[row] for row in order[:8]]
+    assert history[0]["loss"] == pytest.approx(eq1_float64(base, first), rel=1e-5)
+    assert history[0]["tokens"] == sum(len(row["input_ids"]) for row in first)
+
+    model = Path(result["model"])
+    model_files.check_model_dir(model)
+    assert result["revision"] == model_files.revision(model)
+    assert json.loads((model / "agentark.json").read_text())["parents"] == [model_files.revision(base)]
+    for name in ("config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json"):
+        assert (model / name).read_bytes() == (base / name).read_bytes()
+    kept = sorted(folder.name for folder in (tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
+    assert kept == ["checkpoint-10", "checkpoint-15"]
+
+    written = (tmp_path / "out" / "metrics.jsonl").stat().st_mtime_ns
+    assert sft.train(job) == result
+    assert (tmp_path / "out" / "metrics.jsonl").stat().st_mtime_ns == written
+    with pytest.raises(ConfigError, match=r"sft\.epochs was 3\.0 when it was saved, now 4\.0"):
+        sft.train(resolved(base, data, tmp_path / "out", epochs=4))
+
+
+@pytest.mark.usefixtures("alone")
+def test_accumulation_gives_the_same_losses_as_one_large_batch(base: Path, data: Path, tmp_path: Path) -> None:
+    losses = {}
+    for micro in (8, 2):
+        sft.train(resolved(base, data, tmp_path / str(micro), micro_batch_size=micro, epochs=1))
+        losses[micro] = [row["loss"] for row in metrics(tmp_path / str(micro))]
+    assert losses[2] == pytest.approx(losses[8], rel=1e-4)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_gradient_that_is_not_finite_stops_the_run_and_saves_nothing(base: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"step 2, rank 0: .* not finite; examples in this batch: e\d+") as error:
+        sft.train(resolved(base, data, tmp_path / "out", learning_rate=1e30, warmup_ratio=0, save_steps=2))
+    assert error.value.exit_code != 0
+    assert not list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
+    assert not (tmp_path / "out" / "model").exists()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(base: Path, data: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    broken = Path(shutil.copytree(base, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"] * torch.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match=r"step 1, rank 0: the loss is nan; examples in this batch: e\d+"):
+        sft.train(resolved(broken, data, tmp_path / "out"))
+
+
+@pytest.mark.usefixtures("alone")
+def test_resuming_under_other_conditions_is_refused_with_both_values(base: Path, data: Path, tmp_path: Path) -> None:
+    job = resolved(base, data, tmp_path / "out")
+    run = {**sft_plan.plan(job, world_size=2 - 1).run, "world_size": 2, "sft.dtype": "bfloat16"}
+    folder = tmp_path / "out" / "checkpoints" / "checkpoint-5"
+    folder.mkdir(parents=True)
+    checkpoints.write_marker(folder, {"step": 5, "run": run})
+    with pytest.raises(ConfigError) as error:
+        sft.train(job)
+    assert "world_size was 2 when it was saved, now 1" in str(error.value)
+    assert "sft.dtype was 'bfloat16' when it was saved, now 'float32'" in str(error.value)
+
+
+def start(config: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "agentark_core.training.sft", "--config", str(config)]
+    inherited = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
+    return subprocess.Popen(command, cwd=ROOT, env=inherited, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def kill_when(process: subprocess.Popen[str], reached: Any) -> None:
+    while process.poll() is None and not reached():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_kill_9_at_any_moment_costs_no_more_than_the_steps_since_the_checkpoint(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    outputs = {name: tmp_path / name for name in ("unbroken", "broken")}
+    configs = {}
+    for name, output in outputs.items():
+        configs[name] = tmp_path / f"{name}.json"
+        configs[name].write_text(json.dumps(resolved(base, data, output, epochs=4, save_steps=3)))
+    process = start(configs["unbroken"])
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    expected = json.loads(out.splitlines()[-1])
+
+    folder = outputs["broken"] / "checkpoints"
+    log = outputs["broken"] / "metrics.jsonl"
+    moments = [
+        lambda: log.exists() and len(log.read_text().splitlines()) >= 5,  # between checkpoints
+        lambda: (folder / "checkpoint-6").exists(),  # the save has just begun
+        lambda: (folder / "checkpoint-12" / "model.safetensors").exists(),  # weights there, optimizer not yet
+        lambda: (outputs["broken"] / "model.tmp").exists(),  # final save
+    ]
+    for reached in moments:
+        kill_when(start(configs["broken"]), reached)
+        assert not (outputs["broken"] / "COMPLETE").exists()
+    process = start(configs["broken"])
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    result = json.loads(out.splitlines()[-1])
+    assert result["final_loss"] == pytest.approx(expected["final_loss"], rel=1e-4)
+    assert [row["step"] for row in metrics(outputs["broken"])] == list(range(1, expected["steps"] + 1))
+    assert (result["steps"], result["tokens"]) == (expected["steps"], expected["tokens"])
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import ray
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        object_store_memory=2**27,
+        _node_ip_address="127.0.0.1",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("cluster")
+def test_two_processes_under_zero2_on_ray_learn_what_one_process_learns(base: Path, data: Path, tmp_path: Path) -> None:
+    from agentark_core.cluster.ray_train import train_sft
+
+    losses = {}
+    for workers in (1, 2):
+        output = tmp_path / str(workers)
+        job = resolved(base, data, output, epochs=1, zero_stage=2, micro_batch_size=8 // workers)
+        result = train_sft(job, num_workers=workers, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+        model_files.check_model_dir(Path(result["model"]))
+        losses[workers] = [row["loss"] for row in metrics(output)]
+    assert losses[2] == pytest.approx(losses[1], rel=1e-4)
+    with pytest.raises(ConfigError, match="the processes need 8 CPU, the Ray cluster has 2"):
+        job = resolved(base, data, tmp_path / "many", micro_batch_size=1)
+        train_sft(job, num_workers=8, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("cluster")
+def test_a_rank_that_dies_twice_is_one_error_naming_it_and_a_new_start_resumes(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    import threading
+
+    import psutil
+
+    from agentark_core.cluster.ray_train import train_sft
+
+    output = tmp_path / "out"
+    job = resolved(base, data, output, epochs=20, save_steps=5, micro_batch_size=4)
+    arguments: dict[str, Any] = {"num_workers": 2, "cpus_per_worker": 1, "gpus_per_worker": 0}
+
+    def kill_two() -> None:
+        """Kill one training process when new steps appear, in the first group and in the restarted one."""
+        killed: set[int] = set()
+        steps = 0
+        while len(killed) < 2:
+            time.sleep(0.05)
+            written = metrics(output)[-1]["step"] if (output / "metrics.jsonl").exists() and metrics(output) else 0
+            if written <= steps + 6:
+                continue
+            workers = [p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
+            if workers and not killed & {worker.pid for worker in workers}:
+                killed.add(workers[-1].pid)
+                workers[-1].kill()
+                steps = written
+
+    killer = threading.Thread(target=kill_two, daemon=True)
+    killer.start()
+    with pytest.raises(TrainingError, match=r"training failed after 1 restart: rank [01] of 2: "):
+        train_sft(job, storage=tmp_path / "ray", **arguments)
+    killer.join(timeout=10)
+    assert checkpoints.latest(output / "checkpoints")
+    result = train_sft(job, storage=tmp_path / "ray", **arguments)
+    assert [row["step"] for row in metrics(output)] == list(range(1, result["steps"] + 1))
