@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agentark_core.errors import ConfigError
 
@@ -145,6 +145,17 @@ class SFTConfig(Section):
     keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept.")
     seed: int = Field(0, ge=0, description="Seed of shuffling and initialisation.")
 
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        # Found here, not after hours of debates.
+        rows = self.micro_batch_size * self.num_workers
+        if self.batch_size % rows:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size x num_workers = {rows}; "
+                "change one of them"
+            )
+        return self
+
 
 class EvaluationConfig(Section):
     """Evaluation on held-out questions."""
@@ -182,9 +193,7 @@ class DistilConfig(Section):
     """Parameters of `distil`: verified debates in, a registered student out."""
 
     run: RunConfig = Field(default_factory=lambda: RunConfig())
-    traces: list[str] = Field(
-        min_length=1, description="Fingerprints of the debates to learn from."
-    )
+    traces: list[str] = Field(min_length=1, description="Fingerprints of the debates to learn from.")
     student: ModelConfig
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
     sft: SFTConfig = Field(default_factory=lambda: SFTConfig())

@@ -1,6 +1,6 @@
 """The reference of all config keys, made from the models themselves.
 
-    python -m agentark_core.config_reference > docs/config.md
+python -m agentark_core.config_reference > docs/config.md
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def _table(model: type[BaseModel]) -> str:
     properties = model.model_json_schema()["properties"]
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
-        rows.append(f"| `{name}` | {_values(field, properties[name])} | {_default(field)} | {field.description or ''} |")
+        rows.append(
+            f"| `{name}` | {_values(field, properties[name])} | {_default(field)} | {field.description or ''} |"
+        )
     return "\n".join(rows)
 
 

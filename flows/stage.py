@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,25 @@ from pydantic import BaseModel
 
 from agentark_core import tracking
 from agentark_core.config import BuildTracesConfig, EngineConfig, ProblemsConfig, RunConfig, TrackingConfig, to_json
-from agentark_core.errors import DataError, StorageFull
+from agentark_core.errors import AgentArkError, DataError, StorageFull
 from agentark_core.ledger import atomic_write_json, atomic_write_text
 from tasks.trace_tasks import ProblemSet, load_problems
 
 TASK_RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
 """Threads: a shard task only waits for its engine. 64 of them keep 32 engines busy."""
+
+
+class _NoTraceback(logging.Filter):
+    """A mistake that the user can mend is one line in the log: no traceback of ours helps him."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], AgentArkError):
+            record.exc_info = None
+        return True
+
+
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(_NoTraceback())
 
 
 class FlowConfig(Protocol):

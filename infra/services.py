@@ -99,7 +99,7 @@ def up(home: Path) -> None:
     print(f"""{"up" if missing else "already up"}; `make down` stops it
   Prefect  http://127.0.0.1:{at["prefect"]}
   MLflow   http://127.0.0.1:{at["mlflow"]}
-  Ray      http://127.0.0.1:{at["ray-dashboard"]}
+  Ray      http://127.0.0.1:{at["ray-dashboard"]}  (if it asks for a token: ray get-auth-token)
   logs     {home / "services"}
 to use them from a shell:
   export PREFECT_API_URL=http://127.0.0.1:{at["prefect"]}/api MLFLOW_TRACKING_URI=http://127.0.0.1:{at["mlflow"]}

@@ -205,7 +205,8 @@ def verify_shard(shard: str, *, debates: str, home: Path) -> dict[str, int]:
             keys.append((turn.work_id, turn.round, turn.agent))
             # A turn without a usable answer is verified as an empty response: its verdict is never `correct`.
             response = turn.text if turn.status == "ok" else ""
-            cases.append(Case(response=response, gold=debate.problem.gold, task=debate.problem.task))
+            problem = debate.problem
+            cases.append(Case(response=response, gold=problem.gold, task=problem.task, question=problem.question))
     with Verifier(workers=1) as verifier:
         verdicts = verifier.verify_many(cases)
     counts = dict(Counter(str(verdict.label) for verdict in verdicts))

@@ -35,7 +35,12 @@ def flow_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
     """Environment of processes that run flows, with a real Prefect server of the tests' own."""
     folder = tmp_path_factory.mktemp("prefect")
     port = free_port()
-    environment = {**os.environ, **QUIET, "PREFECT_HOME": str(folder), "PREFECT_PROFILES_PATH": str(folder / "profiles")}
+    environment = {
+        **os.environ,
+        **QUIET,
+        "PREFECT_HOME": str(folder),
+        "PREFECT_PROFILES_PATH": str(folder / "profiles"),
+    }
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]

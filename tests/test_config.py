@@ -61,7 +61,8 @@ def test_missing_file_and_malformed_override(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "..\\x", "%2e%2e%2f", "%252e%252e%252f", "file:///etc/passwd", "a\0b", "a" * 300, "\u202eabc", "-x", ""]
+    "name",
+    ["../x", "..\\x", "%2e%2e%2f", "%252e%252e%252f", "file:///etc/passwd", "a\0b", "a" * 300, "\u202eabc", "-x", ""],
 )
 def test_names_that_could_leave_their_folder_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="invalid name"):

@@ -45,9 +45,7 @@ def run(engine: Scripted, *, recorded: dict[tuple[int, int], Turn] | None = None
     new: list[Turn] = []
     plan = debate.Plan(config=DebateConfig.model_validate(config), wording="general", base_seed=0)
     result = asyncio.run(
-        debate.run(
-            PROBLEM, work_id="w", plan=plan, engine=engine, recorded=recorded or {}, on_turn=new.append
-        )
+        debate.run(PROBLEM, work_id="w", plan=plan, engine=engine, recorded=recorded or {}, on_turn=new.append)
     )
     assert {(t.round, t.agent) for t in new} == {(t.round, t.agent) for t in result.turns} - set(recorded or {})
     return result

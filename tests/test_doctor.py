@@ -141,7 +141,7 @@ def test_services_come_up_on_loopback_only_survive_a_second_up_and_go_down(
     logs = "".join(path.read_text(errors="replace")[-2000:] for path in (home / "services").glob("*.log"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
     at = {service: environment[ports.variable(service)] for service in ports.DEFAULTS}
-    for page in (f"{at['prefect']}/api/health", f"{at['mlflow']}/health", f"{at['ray-dashboard']}/api/version"):
+    for page in (f"{at['prefect']}/api/health", f"{at['mlflow']}/health", f"{at['ray-dashboard']}/api/gcs_healthz"):
         with urllib.request.urlopen(f"http://127.0.0.1:{page}", timeout=20) as answer:
             assert answer.status == 200
     started = processes_of(home)

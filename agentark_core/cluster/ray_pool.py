@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.config import EngineConfig, ModelConfig
-from agentark_core.errors import AgentArkError, EngineError
+from agentark_core.errors import AgentArkError, ConfigError, EngineError
 from agentark_core.shards import ShardJob, run_shard
 
 SHARDS_PER_ENGINE = 2
@@ -72,6 +72,12 @@ class DebateActor:
                 in_flight = -(-self._config.max_num_seqs * 5 // (4 * job.plan.config.num_agents))
                 self._slots = asyncio.Semaphore(max(2, in_flight))
         assert self._slots is not None
+        limit = job.plan.config.sampling.max_tokens
+        if limit >= self._engine.max_model_len:
+            raise ConfigError(
+                f"debate.sampling.max_tokens {limit} leaves no room for a prompt in the context of "
+                f"{self._engine.max_model_len} tokens of {self._model.path}; lower it or raise max_model_len"
+            )
         try:
             return await run_shard(job, engine=self._engine, slots=self._slots)
         except AgentArkError:
