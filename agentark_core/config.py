@@ -280,7 +280,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 def deployment_parameters(path: str) -> dict[str, Any]:
     """Build step of prefect.yaml: the parameters of a deployment from its file in deployments/."""
-    return {"parameters": {"config": yaml.safe_load(Path(path).read_text(encoding="utf-8"))}}
+    return {"config": yaml.safe_load(Path(path).read_text(encoding="utf-8"))}
 
 
 def to_json(config: BaseModel) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,6 @@ def run_flow(name: str, *, config: Path, overrides: list[str]) -> dict[str, Any]
     target, model = FLOWS[name]
     resolved = configs.load(model, config, overrides=overrides)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
-    # Prefect's own handling of a second SIGTERM would leave Ray's processes behind.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     module, _, attribute = target.partition(":")
     try:
         flow = getattr(importlib.import_module(module), attribute)

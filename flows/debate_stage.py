@@ -14,11 +14,13 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import as_completed
+from prefect.logging import get_run_logger
 
 from agentark_core import model_files
 from agentark_core.cluster import ray_pool
 from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.errors import EmptyDataset
+from agentark_core.ledger import ManifestEntry, Store
 from agentark_core.stored import verdict_store
 from tasks.trace_tasks import DebateSpec, debate_shard, verify_shard
 
@@ -33,7 +35,7 @@ def complete_debates(
     for spec in specs:
         if spec.problems.rows == 0:
             raise EmptyDataset(f"{spec.name}: no question left to debate; check problems.limit and problems.offset")
-        committed = spec.store(home).entries()
+        committed = sound_entries(spec.store(home), shards=spec.problems.shards)
         missing += [(spec, shard) for shard in spec.problems.shards if shard not in committed]
     if missing:
         with ExitStack() as stack:
@@ -51,9 +53,17 @@ def complete_debates(
     return {spec.name: totals(spec, home=home) for spec in specs}
 
 
+def sound_entries(store: Store, *, shards: tuple[str, ...]) -> dict[str, ManifestEntry]:
+    """Manifest entries whose parts match their checksums; the others are set aside, to be made again (F24)."""
+    for shard in shards:
+        if store.mark_corrupt(shard):
+            get_run_logger().warning("%s: shard %s is corrupt and set aside; it is made again", store.root, shard)
+    return store.entries()
+
+
 def verify_all(debates: str, *, shards: tuple[str, ...], home: Path) -> None:
     """Verify the shards that have no committed verdicts yet."""
-    committed = verdict_store(home, debates=debates).entries()
+    committed = sound_entries(verdict_store(home, debates=debates), shards=shards)
     futures = [verify_shard.submit(shard, debates=debates, home=home) for shard in shards if shard not in committed]
     for future in futures:
         future.result()

@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from agentark_core.cluster.ray_pool import RAY_ON_LOOPBACK
 from agentark_core.errors import AgentArkError
 from agentark_core.ports import Session, holders, ports, read_sessions, variable, write_sessions
 
@@ -30,10 +31,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 POOL = "agentark"
 HEALTH_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 15.0
-
-# Ray takes 127.0.0.1 for itself only if it is told that this is no cluster; otherwise it replaces the address by that
-# of a network card and listens on all interfaces. Ray 2.60 has no other switch for it.
-RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 class ServiceError(AgentArkError):
@@ -57,6 +54,7 @@ def environment(home: Path) -> dict[str, str]:
         "RAY_ADDRESS": f"127.0.0.1:{at['ray']}",
         "RAY_USAGE_STATS_ENABLED": "0",
         **RAY_ON_LOOPBACK,
+        "RAY_AUTH_MODE": "token",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
@@ -99,16 +97,19 @@ def up(home: Path) -> None:
     print(f"""{"up" if missing else "already up"}; `make down` stops it
   Prefect  http://127.0.0.1:{at["prefect"]}
   MLflow   http://127.0.0.1:{at["mlflow"]}
-  Ray      http://127.0.0.1:{at["ray-dashboard"]}  (if it asks for a token: ray get-auth-token)
+  Ray      http://127.0.0.1:{at["ray-dashboard"]}  (token: .venv/bin/ray get-auth-token)
   logs     {home / "services"}
 to use them from a shell:
   export PREFECT_API_URL=http://127.0.0.1:{at["prefect"]}/api MLFLOW_TRACKING_URI=http://127.0.0.1:{at["mlflow"]}
-  export RAY_ADDRESS=127.0.0.1:{at["ray"]}""")
+  export RAY_ADDRESS=127.0.0.1:{at["ray"]} RAY_AUTH_MODE=token RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0""")
 
 
 def start_missing(home: Path, *, missing: list[str], running: dict[str, Session]) -> None:
     """Start the servers side by side, then the worker, which needs Prefect and its pool."""
     at = ports()
+    if "ray" in missing:
+        # Other users of this machine could otherwise run code in the cluster. The token is in the user's ~/.ray.
+        run_quietly("-m", "ray.scripts.scripts", "get-auth-token", "--generate", home=home, log=Path(os.devnull))
     for name in missing:
         if name != "worker":
             start(name, home=home, running=running)
@@ -189,11 +190,15 @@ def worker_online(pool: str) -> bool:
 
 
 def prefect_cli(*arguments: str, home: Path) -> None:
-    """Run one command of Prefect's; ServiceError that names the log if it fails."""
-    log = home / "services" / "prefect-cli.log"
+    """Run one command of Prefect's."""
+    run_quietly("-m", "prefect", *arguments, home=home, log=home / "services" / "prefect-cli.log")
+
+
+def run_quietly(*arguments: str, home: Path, log: Path) -> None:
+    """Run Python with the services' environment; ServiceError that names the log if it fails."""
     with log.open("ab") as output:
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
+            [sys.executable, *arguments],
             cwd=REPOSITORY,
             env=environment(home),
             stdin=subprocess.DEVNULL,
@@ -202,7 +207,7 @@ def prefect_cli(*arguments: str, home: Path) -> None:
             check=False,
         )
     if done.returncode:
-        raise ServiceError(f"prefect {' '.join(arguments)} failed; see the end of {log}")
+        raise ServiceError(f"python {' '.join(arguments)} failed; see the end of {log}")
 
 
 def check_free(missing: list[str], *, sessions: set[int]) -> None:

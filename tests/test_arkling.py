@@ -18,7 +18,10 @@ from agentark_core.errors import ConfigError, DataError
 
 
 def test_splits_share_no_problem_and_have_no_repeats() -> None:
-    keys = {split: [p.problem_id for p in generator.problems(split, limit=300 if split == "validation" else 1500)] for split in generator.SPLITS}
+    keys = {
+        split: [p.problem_id for p in generator.problems(split, limit=300 if split == "validation" else 1500)]
+        for split in generator.SPLITS
+    }
     for split, ids in keys.items():
         assert len(set(ids)) == len(ids) >= 300, split
     everything = [key for ids in keys.values() for key in ids]

@@ -144,6 +144,18 @@ def test_services_come_up_on_loopback_only_survive_a_second_up_and_go_down(
     for page in (f"{at['prefect']}/api/health", f"{at['mlflow']}/health", f"{at['ray-dashboard']}/api/gcs_healthz"):
         with urllib.request.urlopen(f"http://127.0.0.1:{page}", timeout=20) as answer:
             assert answer.status == 200
+
+    code = "import ray; ray.init(); print(ray.get(ray.remote(lambda: 41 + 1).remote()))"
+    client = {
+        "RAY_ADDRESS": f"127.0.0.1:{at['ray']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
+    task = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, **client}, capture_output=True, text=True, check=False
+    )
+    assert task.stdout.strip() == "42", task.stderr
+
     started = processes_of(home)
     listening = {c.laddr for p in started for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
     assert {int(port) for port in at.values()} <= {address.port for address in listening}

@@ -167,7 +167,7 @@ def test_a_holder_on_another_host_is_judged_by_its_heartbeat_alone(tmp_path: Pat
             count += 1
             beat.write_text(f"{count:020d}")
 
-    thread = threading.Thread(target=keep_beating)
+    thread = threading.Thread(target=keep_beating, daemon=True)
     thread.start()
     with (
         pytest.raises(AlreadyRunning, match=r"run far \(process \d+ on elsewhere\)"),

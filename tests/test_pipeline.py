@@ -125,3 +125,58 @@ def test_learned_and_tested_questions_are_disjoint(agentark: Cli, tmp_path: Path
     done = agentark("run", "build-traces", config)
     assert "questions: 24" in done.stdout and "bad_rows: 16" in done.stdout
     assert_nothing_lost(home)
+
+
+def test_forty_gsm8k_questions_go_through_and_no_row_is_lost(agentark: Cli, tmp_path: Path) -> None:
+    """The tiny models know nothing of GSM8K: near-zero accuracy is fine, lost rows are not."""
+    if not SHARED.exists():
+        pytest.skip("real data is not here")
+    home = tmp_path / "home"
+    config = arkling_config(home)
+    source = {"source": "gsm8k", "path": str(SHARED / "gsm8k" / "test.jsonl")}
+    config["problems"] = {**source, "limit": 40, "offset": 40}
+    config["evaluation"] = {"problems": {**source, "limit": 40, "split": "test"}}
+    config["sft"]["max_length"] = 1024
+    agentark("run", "full-pipeline", config)
+    assert_nothing_lost(home)
+    assert {row["n"] for row in evaluation_of(home)["rows"]} == {40}
+
+
+def test_imported_debates_are_verified_and_learned_from(agentark: Cli, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    file = tmp_path / "debates.jsonl"
+    chats = [
+        {
+            "id": str(number),
+            "question": f"What is {number} + {number}?",
+            "answer": f"It is {2 * number}.\n#### {2 * number}",
+            "agents": [
+                [
+                    {"role": "user", "content": "Solve it."},
+                    {"role": "assistant", "content": f"So the answer is {2 * number + agent * wrong}."},
+                    {"role": "user", "content": "Look at the others."},
+                    {"role": "assistant", "content": f"Adding gives {2 * number}. The answer is {2 * number}."},
+                ]
+                for agent, wrong in ((1, 0), (2, 1), (3, 1))
+            ],
+        }
+        for number in range(10, 20)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in chats))
+    imported = agentark("import", file, "--format", "llm-multiagent-debate", "--home", home).stdout
+    assert "10 debates, 60 turns committed; 0 bad rows" in imported
+    run = imported.split("fingerprint ")[1].split()[0]
+    assert agentark("import", file, "--format", "llm-multiagent-debate", "--home", home).stdout == imported
+    config = {
+        "run": {"name": "test", "home": str(home)},
+        "traces": [run],
+        "student": {"path": "arkling:student"},
+        "sft": {"batch_size": 4, "micro_batch_size": 4, "max_length": 1024},
+    }
+    assert "examples: 10" in agentark("run", "distil", config).stdout, "equal texts of a question are learned once"
+    verdicts = read_verdicts(home, debates=run)
+    assert [label for key, label in sorted((k, v.label) for k, v in verdicts.items()) if key[1] == 2] == [
+        "correct"
+    ] * 30
+    assert sum(verdict.label == "incorrect" for verdict in verdicts.values()) == 20
+    assert "candidate" in agentark("models", "--home", home).stdout

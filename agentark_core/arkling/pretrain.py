@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentark_core.arkling import formats, generator
-from agentark_core.arkling.batches import Row, mixture, pool_rows
+from agentark_core.arkling.batches import Curriculum, Row, mixture, pool_rows
 from agentark_core.arkling.formats import Sampled
 from agentark_core.arkling.model import ModelName, generate, new_model
 from agentark_core.arkling.tokenizer import build
@@ -61,6 +61,7 @@ def pretrain(
     optimizers = _optimizers(net)
     state: dict[str, Any] = {"pool": 0, "tokens": 0, "seconds": 0.0, "losses": []}
     sampled: list[Sampled] = []
+    curriculum: Curriculum = "debate" if model == "teacher" else "solo"
     checkpoint = out / "checkpoint.pt"
     arguments = {"model": model, "tokens": tokens, "seed": seed}
     if checkpoint.exists():
@@ -77,7 +78,6 @@ def pretrain(
     while progress() < 1:
         if model == "teacher" and not sampled and progress() >= SAMPLE_AT:
             sampled = sample_pool(net, tokenizer, seed=seed)
-        curriculum = "debate" if model == "teacher" else "solo"
         batches = pool_rows(
             tokenizer, curriculum=curriculum, progress=progress(), seed=seed, index=state["pool"], sampled=sampled
         )

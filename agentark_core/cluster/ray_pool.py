@@ -26,13 +26,20 @@ OBJECT_STORE_BYTES = 256 * 1024**2
 """Traces never pass through Ray's object store, so the embedded cluster's can be small."""
 
 
+# Ray takes 127.0.0.1 for itself only if it is told that this is no cluster; otherwise it replaces the address by that
+# of a network card and listens on all interfaces. Ray 2.60 has no other switch for it; it is read when ray is imported.
+RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
 def connect() -> None:
-    """Join the cluster at RAY_ADDRESS, or start an embedded one that ends with this process."""
+    """Join the cluster at RAY_ADDRESS, or start an embedded one on loopback that ends with this process."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ.update(RAY_ON_LOOPBACK)
     import ray
 
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level="error")
     else:
