@@ -38,6 +38,12 @@ class ChatFormat:
             )
         # A one-character token cannot be cut, and whitespace runs (Gemma) are text, not structure.
         added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+        # Not "special", so decoding would keep them, but written by the template itself (Qwen3's <think>).
+        self._markup = {
+            number
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if not token.special and token.content.strip() and token.content in str(tokenizer.chat_template)
+        }
         structural = sorted((t for t in added if len(t) > 1 and t.strip()), key=lambda t: (-len(t), t))
         self._structural = re.compile("|".join(map(re.escape, structural)) or r"(?!)")
         self._end = self._end_of_turn()
@@ -95,8 +101,13 @@ class ChatFormat:
         return self._encode(text[start:], [(max(0, a - start), b - start) for a, b in data if b > start])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        """Text of generated ids without special tokens and without the template's own markup (thinking tags).
+
+        What is decoded can be shown to peers and trained on again without the markup being doubled.
+        """
+        kept = [token for token in ids if token not in self._markup]
+        text = str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return text if len(kept) == len(ids) else text.lstrip()
 
     def _end_of_turn(self) -> str:
         """The structural token that the template puts behind an assistant's turn."""

@@ -40,6 +40,7 @@ def complete_debates(
     if missing:
         with ExitStack() as stack:
             pool = stack.enter_context(ray_pool.engine_pool(model_files.resolve(model), model=model, engine=engine))
+            pool.start()
             progress = cast(UUID, create_progress_artifact(progress=0.0, description="shards of debates committed"))
             futures = [
                 debate_shard.submit(shard, spec=spec, home=home, pool=pool, lease_timeout_s=engine.lease_timeout_s)

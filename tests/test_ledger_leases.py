@@ -55,7 +55,7 @@ def test_of_eight_processes_that_start_together_one_gets_the_lease(tmp_path: Pat
         assert lease.epoch == 2, "a released lease is free at once"
 
 
-def test_a_process_holds_a_shard_only_once(tmp_path: Path) -> None:
+def test_a_process_holds_a_shard_only_once_and_lets_go_at_once(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     with (
         store.lease("s0", timeout_s=PATIENCE_S),
@@ -63,6 +63,9 @@ def test_a_process_holds_a_shard_only_once(tmp_path: Path) -> None:
         store.lease("s0", timeout_s=PATIENCE_S),
     ):
         pass
+    started = time.monotonic()
+    with store.lease("s0", timeout_s=PATIENCE_S) as lease:
+        assert lease.epoch == 2 and time.monotonic() - started < PATIENCE_S / 4
 
 
 @pytest.mark.parametrize("successor_commits_first", [True, False])

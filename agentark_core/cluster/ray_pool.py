@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +31,10 @@ RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def connect() -> None:
-    """Join the cluster at RAY_ADDRESS, or start an embedded one on loopback that ends with this process."""
+    """Join the cluster at RAY_ADDRESS, or start an embedded one on loopback that ends with this process.
+
+    Call it in a thread that stays: the kernel kills the embedded cluster when the *thread* that started it ends.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not os.environ.get("RAY_ADDRESS"):
         os.environ.update(RAY_ON_LOOPBACK)
@@ -97,7 +99,8 @@ class DebateActor:
 
 
 class EnginePool:
-    """Engines of one model, started at the first `run`. `run` blocks; call it from several threads."""
+    """Engines of one model. `start` them in a thread that stays (see `connect`); `run` blocks, call it from several
+    threads."""
 
     def __init__(self, model_dir: Path, *, model: ModelConfig, engine: EngineConfig) -> None:
         self._model_dir = model_dir
@@ -105,29 +108,27 @@ class EnginePool:
         self._engine = engine
         self._actors: list[Any] = []
         self._free: queue.Queue[Any] = queue.Queue()
-        self._starting = threading.Lock()
 
     def start(self) -> None:
         """Create the actors if there are none yet. Their engines load the model with their first shard."""
+        connect()
         import ray
 
-        with self._starting:
-            if self._actors:
-                return
-            connect()
-            remote = ray.remote(DebateActor).options(
-                num_cpus=self._engine.num_cpus,
-                num_gpus=self._engine.num_gpus,
-                max_restarts=self._engine.max_restarts,
-                max_task_retries=self._engine.max_restarts,
-                max_concurrency=SHARDS_PER_ENGINE + 2,
-            )
-            self._actors = [
-                remote.remote(str(self._model_dir), model=self._model.model_dump(), engine=self._engine.model_dump())
-                for _ in range(self._engine.num_engines)
-            ]
-            for actor in self._actors * SHARDS_PER_ENGINE:
-                self._free.put(actor)
+        if self._actors:
+            return
+        remote = ray.remote(DebateActor).options(
+            num_cpus=self._engine.num_cpus,
+            num_gpus=self._engine.num_gpus,
+            max_restarts=self._engine.max_restarts,
+            max_task_retries=self._engine.max_restarts,
+            max_concurrency=SHARDS_PER_ENGINE + 2,
+        )
+        self._actors = [
+            remote.remote(str(self._model_dir), model=self._model.model_dump(), engine=self._engine.model_dump())
+            for _ in range(self._engine.num_engines)
+        ]
+        for actor in self._actors * SHARDS_PER_ENGINE:
+            self._free.put(actor)
 
     def pids(self) -> list[int]:
         """Process ids of the actors."""
@@ -139,7 +140,6 @@ class EnginePool:
         """Debate one shard on the next free engine; returns the shard's meta."""
         import ray
 
-        self.start()
         actor = self._free.get()
         try:
             return dict(ray.get(actor.run.remote(job)))
