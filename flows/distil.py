@@ -11,7 +11,7 @@ from agentark_core.config import DistilConfig
 from agentark_core.errors import ConfigError
 from agentark_core.ledger import Store
 from agentark_core.stored import debate_runs, verdict_store
-from agentark_core.training.sft_trainer import read_metrics
+from agentark_core.training.sft_data import read_metrics
 from flows import stage
 from flows.debate_stage import verify_all
 from tasks.example_tasks import build_examples

@@ -32,7 +32,7 @@ def mixture(curriculum: Curriculum, progress: float) -> dict[str, float]:
         return early if curriculum == "solo" else {"solo": 0.45, "drill": 0.25, "check": 0.05, "debate": 0.25}
     if curriculum == "solo":
         return {"solo": 0.85, "drill": 0.12, "check": 0.03}
-    return {"solo": 0.18, "drill": 0.04, "check": 0.03, "debate": 0.75}
+    return {"solo": 0.24, "drill": 0.05, "check": 0.03, "debate": 0.68}
 
 
 def encode(sample: Sample, tokenizer: PreTrainedTokenizerFast) -> Row:

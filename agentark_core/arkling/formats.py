@@ -20,8 +20,8 @@ QUESTION_WEIGHT = 0.1
 PEER_WEIGHT = 0.3
 """Loss on the correct solutions inside a debate prompt: each is a solo answer given more context."""
 
-ANOTHER_PATH = 0.05
-OWN_SHARE = 0.6
+ANOTHER_PATH = 0.15
+OWN_SHARE = 0.5
 _SHOWN = (2, 2, 3, 3, 4, 5, 5, 5, 5, 5, 6, 8)
 
 

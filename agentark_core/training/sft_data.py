@@ -12,6 +12,7 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agentark_core.chat import ChatFormat
@@ -89,3 +90,16 @@ def training_order(lengths: Sequence[int], *, steps: int, batch_size: int, seed:
         generator.shuffle(batches)
         result += [row for batch in batches for row in batch]
     return result
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl; a last line cut by a crash is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

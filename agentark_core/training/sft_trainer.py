@@ -170,7 +170,7 @@ class MetricsFile(TrainerCallback):
     def __init__(self, path: Path, *, resume_step: int, write: bool) -> None:
         self.path = path
         self._write = write
-        self.rows = [row for row in read_metrics(path) if row["step"] <= resume_step] if resume_step else []
+        self.rows = [row for row in sft_data.read_metrics(path) if row["step"] <= resume_step] if resume_step else []
         self._base = self.rows[-1] if self.rows else {"tokens": 0, "seconds": 0.0}
         self._start = time.monotonic()
 
@@ -196,16 +196,3 @@ class MetricsFile(TrainerCallback):
         if self._write:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl; a last line cut by a crash is left out."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
