@@ -1,12 +1,13 @@
 """Pretraining of an embedded model from random weights on generated text.
 
-    python -m agentark_core.arkling.pretrain --model teacher --out DIR --tokens 24000000 --seed 0
+    python -m agentark_core.arkling.pretrain --model teacher --out DIR --tokens 11000000 --seed 0 --threads 1
+    python -m agentark_core.arkling.pretrain --model student --out DIR --tokens 3600000 --seed 0 --threads 1
 
 Muon for the matrices, AdamW for embeddings and norms, one learning rate that rises for 2 % of the run, stays, and
-decays linearly to zero from 30 % on (most of the accuracy comes during the decay; the student stops before its end,
-see STOP_AT). The teacher learns from its own
-solutions as well: at `SAMPLE_AT` of the run it answers training problems once, and most of the later debate
-prompts are built from these answers. Started again with the same arguments, a run continues from its last checkpoint.
+decays linearly from 30 % on (most of the accuracy comes during the decay; the student stops early, see STOP_AT). The
+teacher learns from its own solutions as well: at `SAMPLE_AT` of the run it answers training problems once, and half of
+the later debate prompts are built from these answers. Started again with the same arguments, a run continues from its
+last checkpoint.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ EMBEDDING_LR = 3e-3
 WARMUP, DECAY_FROM = 0.02, 0.3
 SAMPLE_AT = 0.5
 CHECKPOINT_S = 120.0
-STOP_AT: dict[ModelName, float] = {"teacher": 1.0, "student": 0.8}
+STOP_AT: dict[ModelName, float] = {"teacher": 1.0, "student": 0.7}
 """Share of the schedule that is run. A student stopped before its rate has decayed can still be moved by fine-tuning:
 fully decayed (4M tokens) it gained 2 to 4 points from 2,489 debate traces, see docs/LOG.md."""
 NUM_SAMPLED, SAMPLES_EACH = 2000, 6
