@@ -140,7 +140,7 @@ def _counts(counts: Counter[str]) -> str:
 def _table(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for header in headers:
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header in ("run", "model", "question id"))  # to be copied
     return table
 
 
