@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import mlflow
 import psutil
 import pytest
 
 from agentark_core import doctor, ports
+from agentark_core.stored import debate_runs, read_debates
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -155,6 +158,29 @@ def test_services_come_up_on_loopback_only_survive_a_second_up_and_go_down(
         [sys.executable, "-c", code], env={**environment, **client}, capture_output=True, text=True, check=False
     )
     assert task.stdout.strip() == "42", task.stderr
+
+    # The worker takes a run of a deployment through this server, this Ray cluster and this MLflow.
+    config = {
+        "run": {"name": "by-deployment", "home": str(home)},
+        "problems": {"source": "arkling", "split": "distil", "limit": 8},
+        "teacher": {"path": "arkling:teacher", "prompts": "arkling"},
+        "debate": {"num_agents": 2, "num_rounds": 2, "sampling": {"max_tokens": 128}},
+    }
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "build-traces/nightly"]
+    api = {"PREFECT_API_URL": f"http://127.0.0.1:{at['prefect']}/api"}
+    watched = subprocess.run(
+        [*command, "--params", json.dumps({"config": config}), "--watch"],
+        env={**environment, **api},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    worker_log = (home / "services" / "worker.log").read_text(errors="replace")[-4000:]
+    assert watched.returncode == 0, watched.stdout + watched.stderr + worker_log
+    (run,) = debate_runs(home)
+    assert len(list(read_debates(home, fingerprint=run))) == 8
+    tracked = mlflow.MlflowClient(f"http://127.0.0.1:{at['mlflow']}").search_experiments()
+    assert "agentark" in [experiment.name for experiment in tracked]
 
     started = processes_of(home)
     listening = {c.laddr for p in started for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}

@@ -1,7 +1,7 @@
 """Pretraining of an embedded model from random weights on generated text.
 
     python -m agentark_core.arkling.pretrain --model teacher --out DIR --tokens 11000000 --seed 0 --threads 1
-    python -m agentark_core.arkling.pretrain --model student --out DIR --tokens 3600000 --seed 0 --threads 1
+    python -m agentark_core.arkling.pretrain --model student --out DIR --tokens 3100000 --seed 0 --threads 1
 
 Muon for the matrices, AdamW for embeddings and norms, one learning rate that rises for 2 % of the run, stays, and
 decays linearly from 30 % on (most of the accuracy comes during the decay; the student stops early, see STOP_AT). The
