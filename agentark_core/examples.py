@@ -19,13 +19,11 @@ from agentark_core import prompts
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import DataError
 from agentark_core.prompts import Wording
+from agentark_core.records import TurnKey
 from agentark_core.types import SUMMARISER, Debate, SFTExample, Turn, Verdict
 
 EXAMPLES_VERSION = "examples-1"
 """Changes with the selection rules: part of the examples' fingerprint."""
-
-VerdictKey = tuple[str, int, int]
-"""(work_id, round, agent)."""
 
 _MESSAGES = pa.list_(
     pa.field("element", pa.struct([pa.field(name, pa.string(), nullable=False) for name in ("role", "content")]), False)
@@ -47,7 +45,7 @@ SCHEMA = pa.schema(
 
 def build(
     debates: Iterable[Debate],
-    verdicts: Mapping[VerdictKey, Verdict],
+    verdicts: Mapping[TurnKey, Verdict],
     *,
     config: ExamplesConfig,
     wording: Wording,
@@ -94,7 +92,7 @@ def build(
     return examples, {"candidates": 0, "kept": 0, "corrective": 0} | dict(sorted(counts.items()))
 
 
-def _refusal(turn: Turn, verdicts: Mapping[VerdictKey, Verdict]) -> str:
+def _refusal(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> str:
     """Why a turn may not be trained on; empty if it may."""
     if turn.status != "ok":
         return turn.status
@@ -104,7 +102,7 @@ def _refusal(turn: Turn, verdicts: Mapping[VerdictKey, Verdict]) -> str:
     return "" if verdict.label == "correct" else verdict.label
 
 
-def _wrong_before(debate: Debate, verdicts: Mapping[VerdictKey, Verdict]) -> set[int]:
+def _wrong_before(debate: Debate, verdicts: Mapping[TurnKey, Verdict]) -> set[int]:
     """Agents that the verifier found incorrect in a round before the last (the summariser speaks once)."""
     wrong = set()
     for turn in debate.turns:

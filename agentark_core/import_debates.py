@@ -13,8 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from agentark_core import importers, ledger, problems, records, shards
-from agentark_core.config import check_name
-from agentark_core.errors import DataError, EmptyDataset, InvalidName
+from agentark_core.errors import DataError, EmptyDataset
 
 SHARD_SIZE = 256
 
@@ -33,10 +32,6 @@ def import_file(
     file: Path, *, format: str, task: str, dataset: str, home: Path, max_bad_row_share: float = 0.01
 ) -> Imported:
     """Read, validate and commit recorded debates; bad rows go to bad_rows.jsonl beside them."""
-    try:
-        check_name(dataset)
-    except ValueError as error:
-        raise InvalidName(f"--dataset: {error}") from None
     read = importers.read_debates(file, format=format, task=task, dataset=dataset)
     rows = len(read.debates) + len(read.bad_rows)
     if len(read.bad_rows) > max_bad_row_share * rows:

@@ -1,6 +1,6 @@
 """Records that cross a stage. They hold data only: no I/O, and nothing of ours is imported.
 
-Data flows one way: Problem -> Turn / Debate -> Verdict -> SFTExample -> ModelRef -> MethodResult.
+Data flows one way: Problem -> Turn / Debate -> Verdict -> SFTExample -> MethodResult.
 """
 
 from __future__ import annotations
@@ -137,15 +137,6 @@ class SFTExample:
     round: int
     agent: int
     corrective: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRef:
-    """A model on disk: directory (or hub id), content hash, and where it came from."""
-
-    path: str
-    revision: str
-    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

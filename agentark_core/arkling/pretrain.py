@@ -26,6 +26,7 @@ from agentark_core.arkling.formats import Sampled
 from agentark_core.arkling.model import ModelName, generate, new_model
 from agentark_core.arkling.tokenizer import build
 from agentark_core.errors import ConfigError
+from agentark_core.evaluation import wilson
 
 if TYPE_CHECKING:
     import torch
@@ -145,14 +146,6 @@ def accuracy(net: Any, tokenizer: PreTrainedTokenizerFast, *, split: str, count:
     right = sum(generator.parse_solution(t) == int(p.gold) for t, p in zip(texts, problems, strict=True))
     low, high = wilson(right, count)
     return {"accuracy": round(right / count, 4), "n": count, "wilson95": [round(low, 4), round(high, 4)]}
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion (Wilson 1927)."""
-    z, share = 1.959964, successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * ((share * (1 - share) + z * z / (4 * n)) / n) ** 0.5 / (1 + z * z / n)
-    return centre - half, centre + half
 
 
 def _step(net: Any, body: Any, optimizers: list[torch.optim.Optimizer], batch: list[Row], *, pad: int) -> float:
