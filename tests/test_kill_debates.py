@@ -72,12 +72,16 @@ def assert_complete(home: Path, *, replayed_at_least: int) -> None:
 
 
 def recorded_turns(home: Path) -> int:
-    """Turns in the newest journals, read as a crashed process left them."""
+    """Turns in the journals of shards that are not committed, as a killed process left them."""
     from agentark_core.ledger.journal import _decode
 
+    (run,) = debate_runs(home)
+    committed = Store(home, stage="debates", fingerprint=run).entries()
     newest: dict[str, Path] = {}
     for path in sorted(home.glob("ledger/debates-*/journals/*")):
-        newest[path.name.split(".")[0]] = path
+        shard = path.name.split(".")[0]
+        if shard not in committed:
+            newest[shard] = path
     return sum(len(_decode(path.read_bytes())[0]) for path in newest.values())
 
 
@@ -87,8 +91,8 @@ def test_killed_actor_is_restarted_and_redoes_only_what_was_in_flight(
     home = tmp_path / "home"
     flow, processes = start_and_wait_for_turns(flow_environment, home, size_bytes=40_000)
     (actor,) = [process for process in processes if "DebateActor" in "".join(process.cmdline())]
-    before = recorded_turns(home)
     actor.kill()
+    before = recorded_turns(home)
     assert flow.wait(timeout=300) == 0, (tmp_path / "flow.log").read_text()[-4000:]
     assert_complete(home, replayed_at_least=before)
 
@@ -98,9 +102,14 @@ def test_killed_flow_leaves_no_process_and_a_rerun_completes_the_same_keys(
 ) -> None:
     home = tmp_path / "home"
     flow, processes = start_and_wait_for_turns(flow_environment, home, size_bytes=40_000)
+    engines = [process for process in processes if "DebateActor" in process.name() or "EngineCore" in process.name()]
+    assert len(engines) == 2
     os.kill(flow.pid, signal.SIGKILL)
     flow.wait()
-    _, alive = psutil.wait_procs(processes, timeout=60)
+    _, alive = psutil.wait_procs(engines, timeout=60)
+    assert alive == []
+    # Ray's small agents first try to reach the dead cluster for a minute.
+    _, alive = psutil.wait_procs(processes, timeout=180)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     before = recorded_turns(home)
     agentark("run", "build-traces", config(home))
