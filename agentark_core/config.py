@@ -89,13 +89,26 @@ class SamplingConfig(Section):
 
 
 class DebateConfig(Section):
-    """The debate of method.md section 1. num_agents * num_rounds + 1 generations a question at most."""
+    """How a question is discussed. The strategy `debate` is that of method.md section 1: num_agents * num_rounds + 1
+    generations a question at most."""
 
+    strategy: str = Field(
+        "debate",
+        description="debate | single | self_consistency | mad | mav | dylan | agentverse, or your own as "
+        "package.module:function (see docs/howto/own-strategy.md).",
+    )
     num_agents: int = Field(5, ge=1, le=64, description="Agents sharing the teacher (paper: 5).")
     num_rounds: int = Field(3, ge=1, le=16, description="Rounds, counting the independent first answers (paper: 3).")
-    layout: Literal["peers", "board"] = Field("board", description="What an agent sees of the last round.")
+    layout: Literal["peers", "history", "board"] = Field(
+        "board", description="What an agent sees: the others' last solutions, its whole chat, or one shared board."
+    )
     quorum: float = Field(
         1.0, ge=0, le=1, description="Share of agents that must agree to stop early; 1 is unanimity, 0 never stops."
+    )
+    show_thinking: bool = Field(False, description="Show peers the thinking text too, not only the final solution.")
+    long_solutions: Literal["shorten", "over_context"] = Field(
+        "shorten",
+        description="When the shown solutions do not fit the context: keep an equally long end of each, or give up.",
     )
     summariser: Literal["always", "when_split", "never"] = Field(
         "always", description="Whether a summariser speaks last; when_split only if the agents disagree."
@@ -103,9 +116,35 @@ class DebateConfig(Section):
     sampling: SamplingConfig = Field(default_factory=lambda: SamplingConfig(), description="Sampling of all turns.")
 
 
-class EngineConfig(Section):
-    """vLLM engines in Ray actors."""
+class EndpointConfig(Section):
+    """An OpenAI-compatible server: vLLM, SGLang or a provider."""
 
+    base_url: str = Field(description="For example http://127.0.0.1:8000/v1.")
+    model: str = Field("", description="The server's name of the model; empty: the model's path.")
+    api: Literal["chat", "completions"] = Field(
+        "chat",
+        description="chat: the server applies its template. completions: token ids by the local tokenizer "
+        "(vLLM, SGLang), so prompts are exactly those of an in-process engine.",
+    )
+    api_key_env: Name | None = Field(None, description="Environment variable that holds the key; never the key itself.")
+    max_model_len: int = Field(8192, ge=8, description="Context of the served model in tokens.")
+    requests_per_minute: float = Field(0, ge=0, description="Limit of one engine actor; 0 is none.")
+    tokens_per_minute: float = Field(0, ge=0, description="Limit of one engine actor (prompt + max_tokens); 0 is none.")
+    timeout_s: float = Field(600, gt=0, description="Time limit of one request.")
+    max_retries: int = Field(8, ge=0, description="Repeats after 408, 409, 429, 5xx or a lost connection.")
+    price_prompt: float = Field(0, ge=0, description="Price of 1 M prompt tokens, in your currency.")
+    price_cached: float = Field(0, ge=0, description="Price of 1 M cached prompt tokens.")
+    price_completion: float = Field(0, ge=0, description="Price of 1 M completion tokens.")
+
+
+class EngineConfig(Section):
+    """Engines in Ray actors."""
+
+    kind: Literal["vllm", "openai", "replay"] = Field(
+        "vllm", description="In-process vLLM, an OpenAI-compatible endpoint, or recorded generations of the ledger."
+    )
+    endpoint: EndpointConfig | None = Field(None, description="The endpoint of kind openai.")
+    replay: str = Field("", description="Fingerprint of the debates to replay (kind replay).")
     num_engines: int = Field(1, ge=1, le=1024, description="Engine actors (data parallel).")
     num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one engine actor.")
     num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one engine actor; 0 runs on CPU.")
@@ -117,6 +156,23 @@ class EngineConfig(Section):
     shard_size: int = Field(256, ge=1, description="Questions per shard (unit of lease, journal and commit).")
     lease_timeout_s: float = Field(60.0, gt=0, description="A lease whose heartbeat stood still this long is taken.")
     max_restarts: int = Field(3, ge=0, description="Times a dead engine actor is restarted in one run.")
+    stall_timeout_s: float = Field(
+        30.0, gt=0, description="An engine with requests but without a new token for this long is killed and restarted."
+    )
+    max_tokens_total: int = Field(
+        0, ge=0, description="Hard cap of prompt and completion tokens of one debate run over all its starts; 0 is none."
+    )
+    max_engine_hours: float = Field(
+        0.0, ge=0, description="Hard cap of engine hours of one debate run over all its starts; 0 is none."
+    )
+
+    @model_validator(mode="after")
+    def _source_named(self) -> Self:
+        if (self.kind == "openai") != (self.endpoint is not None):
+            raise ValueError("kind openai needs the section endpoint, and no other kind takes one")
+        if (self.kind == "replay") != bool(self.replay):
+            raise ValueError("kind replay needs the fingerprint in replay, and no other kind takes one")
+        return self
 
 
 class ExamplesConfig(Section):

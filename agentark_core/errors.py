@@ -58,3 +58,17 @@ class EngineError(AgentArkError):
     """An engine could not start or died too often."""
 
     exit_code = 5
+
+
+class EngineDied(EngineError):
+    """The engine behind an actor is gone or stands still; the actor restarts it and its requests go again (F04)."""
+
+
+class Stopped(AgentArkError):
+    """A run ended in order before its end: a cap was reached or it was asked to stop. Start it again to go on (F06)."""
+
+    exit_code = 143
+
+
+class NoAnswers(EngineError):
+    """Most of the first questions ended without any answer: the run would be waste (F27)."""

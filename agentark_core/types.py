@@ -11,8 +11,12 @@ from typing import Any, Literal
 Message = dict[str, str]
 """One chat message: {"role": "system" | "user" | "assistant", "content": text}."""
 
-TurnStatus = Literal["ok", "no_answer", "truncated", "over_context", "engine_poison"]
+TurnStatus = Literal["ok", "no_answer", "truncated", "repeat_loop", "over_context", "engine_poison"]
 """Terminal status of one generation. Only `ok` turns may become training data."""
+
+Role = Literal["agent", "summariser", "judge", "critic"]
+"""What a turn is: `agent` and `summariser` write whole solutions, which may become training data; a judge or a critic
+writes about others' solutions."""
 
 VerdictLabel = Literal["correct", "incorrect", "undecided"]
 
@@ -50,13 +54,18 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What an engine returns for one request. Token counts are in tokens; cached <= prompt."""
+    """What an engine returns for one request. Token counts are in tokens; cached <= prompt.
+
+    text is the final solution; thinking is what a reasoning model wrote before it (between its thinking tags).
+    finish_reason: stop | length | repetition | over_context | engine_poison.
+    """
 
     text: str
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
     finish_reason: str
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +73,8 @@ class Turn:
     """One agent's trace in one round of one debate, as the ledger stores it.
 
     Key: (work_id, round, agent). round is 1-based; the summariser is agent 0 in round last+1.
-    answer is what the rules extracted while the debate ran (None: none found).
+    answer is what the rules extracted while the debate ran (None: none found). shown_limit: characters to which each
+    solution in the prompt was shortened so that it fits the context (0: nothing was shortened).
     """
 
     work_id: str
@@ -79,35 +89,40 @@ class Turn:
     completion_tokens: int
     finish_reason: str
     status: TurnStatus
+    role: Role = "agent"
+    thinking: str = ""
+    shown_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debate:
     """Every turn of every round of one question, and why it ended.
 
-    stop_reason: consensus | rounds | failed (no agent produced an answer in the last round) | imported.
+    stop_reason: consensus | rounds | failed (no agent produced an answer in the last round) | imported | a strategy's
+    own word. answer is the strategy's decision (None: it came to none).
     """
 
     work_id: str
     problem: Problem
     turns: tuple[Turn, ...]
     stop_reason: str
+    answer: str | None = None
 
     @property
     def final_round(self) -> int:
-        """Number of the last round in which agents spoke (0 if none did)."""
-        return max((turn.round for turn in self.turns if turn.agent != SUMMARISER), default=0)
+        """Number of the last round in which agents wrote solutions (0 if none did)."""
+        return max((turn.round for turn in self.turns if turn.role == "agent"), default=0)
 
     @property
     def final_turns(self) -> tuple[Turn, ...]:
         """The debating agents' turns of the last round, in agent order."""
         last = self.final_round
-        return tuple(t for t in self.turns if t.agent != SUMMARISER and t.round == last)
+        return tuple(t for t in self.turns if t.role == "agent" and t.round == last)
 
     @property
     def summary(self) -> Turn | None:
         """The summariser's turn, if there is one."""
-        return next((turn for turn in self.turns if turn.agent == SUMMARISER), None)
+        return next((turn for turn in self.turns if turn.role == "summariser"), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Turn rows as Arrow tables, byte-exact (NUL, right-to-left marks, emoji, long lines).
 
 Row: work_id "9f…", problem_id "gsm8k-01…", round 2, agent 3, seed 17, text "…", answer "18", prompt_tokens 812,
-cached_tokens 640, completion_tokens 201, finish_reason "stop", status "ok".
+cached_tokens 640, completion_tokens 201, finish_reason "stop", status "ok", role "agent", thinking "", shown_limit 0.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ TURN_SCHEMA = pa.schema(
         pa.field("completion_tokens", pa.int32(), nullable=False),
         pa.field("finish_reason", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("thinking", pa.large_string(), nullable=False),
+        pa.field("shown_limit", pa.int32(), nullable=False),
     ]
 )
 """One row per generation, the fields of `Turn`; text may exceed 2 GiB per column, hence large_string."""

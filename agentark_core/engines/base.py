@@ -1,0 +1,70 @@
+"""What a discussion needs of an engine: vLLM in this process, an endpoint, or recorded generations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from agentark_core.config import SamplingConfig
+from agentark_core.types import Generation, Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A chat prompt as an engine will send it.
+
+    length is in tokens. token_ids is None where the server applies the chat template itself; length is then an upper
+    estimate.
+    """
+
+    messages: tuple[Message, ...]
+    token_ids: tuple[int, ...] | None
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One generation to make: its prompt, its key (work_id, round, agent), and its place in the queue.
+
+    A lower priority number goes first: it is the order in which questions were admitted.
+    """
+
+    prompt: Prompt
+    sampling: SamplingConfig
+    seed: int
+    work_id: str
+    problem_id: str
+    round: int
+    agent: int
+    priority: int = 0
+
+    @property
+    def request_id(self) -> str:
+        """Unique within a run."""
+        return f"{self.work_id}-{self.round}-{self.agent}"
+
+
+class Engine(Protocol):
+    """One model that completes prompts."""
+
+    @property
+    def max_model_len(self) -> int:
+        """Context of the model in tokens (prompt and completion)."""
+        ...
+
+    @property
+    def tokens_made(self) -> int:
+        """Completion tokens seen so far, of unfinished requests too: the watchdog's sign of life."""
+        ...
+
+    def prompt(self, messages: list[Message]) -> Prompt:
+        """Count, and where possible tokenise, a chat prompt; text of data never becomes a special token."""
+        ...
+
+    async def generate(self, request: Request) -> Generation:
+        """Complete one prompt. EngineDied if the engine behind it is gone."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections, processes and memory."""
+        ...
