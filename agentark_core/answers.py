@@ -130,6 +130,20 @@ def group(answers: Sequence[str | None], *, task: str) -> list[int | None]:
     return [None if a is None else clusters.setdefault(_key(a, kind=kind), len(clusters)) for a in answers]
 
 
+def majority(answers: Sequence[str | None], *, task: str) -> str | None:
+    """The answer that most samples gave, equal by the verifier's rules of `task`; None if no sample has an answer.
+
+    Returned in the wording seen first. A tie goes to the answer seen first; a missing answer has no vote.
+    """
+    members: dict[int, list[int]] = {}
+    for index, number in enumerate(group(answers, task=task)):
+        if number is not None:
+            members.setdefault(number, []).append(index)
+    if not members:
+        return None
+    return answers[max(members.values(), key=len)[0]]
+
+
 def letter(text: str) -> str | None:
     """The choice letter (A-H, upper case) that an answer such as "B", "(b)", "\\text{B}" or "B. Liver" starts with."""
     found = _LETTER.match(text)

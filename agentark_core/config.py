@@ -160,7 +160,9 @@ class EngineConfig(Section):
         30.0, gt=0, description="An engine with requests but without a new token for this long is killed and restarted."
     )
     max_tokens_total: int = Field(
-        0, ge=0, description="Hard cap of prompt and completion tokens of one debate run over all its starts; 0 is none."
+        0,
+        ge=0,
+        description="Hard cap of prompt and completion tokens of one debate run over all its starts; 0 is none.",
     )
     max_engine_hours: float = Field(
         0.0, ge=0, description="Hard cap of engine hours of one debate run over all its starts; 0 is none."

@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass, replace
 from math import hypot, sqrt
 from typing import Any
 
-from agentark_core.answers import group
 from agentark_core.errors import DataError
 from agentark_core.types import MethodResult
 
@@ -162,20 +161,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = running
     return adjusted
-
-
-def majority(answers: list[str | None], *, task: str) -> str | None:
-    """The answer that most samples gave, equal by the verifier's rules of `task`; None if no sample has an answer.
-
-    Returned in the wording seen first. A tie goes to the answer seen first; a missing answer has no vote.
-    """
-    members: dict[int, list[int]] = {}
-    for index, number in enumerate(group(answers, task=task)):
-        if number is not None:
-            members.setdefault(number, []).append(index)
-    if not members:
-        return None
-    return answers[max(members.values(), key=len)[0]]
 
 
 def compare(results: Sequence[MethodResult], *, baseline: str, contrasts: Sequence[tuple[str, str]] = ()) -> EvalReport:

@@ -8,7 +8,7 @@ from typing import Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from agentark_core import evaluation
+from agentark_core import answers
 from agentark_core.stored import read_debates, read_verdicts
 from agentark_core.types import Debate, MethodResult, Turn
 from tasks.trace_tasks import DebateSpec
@@ -47,5 +47,5 @@ def deciding_turn(debate: Debate, *, answer: Answer) -> Turn | None:
     summary = debate.summary
     if answer == "summary" and summary is not None and summary.answer is not None:
         return summary
-    winner = evaluation.majority([turn.answer for turn in debate.final_turns], task=debate.problem.task)
+    winner = answers.majority([turn.answer for turn in debate.final_turns], task=debate.problem.task)
     return next((turn for turn in debate.final_turns if winner is not None and turn.answer == winner), None)
