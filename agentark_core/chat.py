@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+_THINKING = re.compile(r"[<\[](?:think|thinking|reason|reasoning|thought)[>\]]", re.IGNORECASE)
+_END_OF_THINKING = re.compile(r"[<\[]/(?:think|thinking|reason|reasoning|thought)[>\]]", re.IGNORECASE)
+
+
 class ChatFormat:
     """One tokenizer with its chat template.
 
@@ -43,6 +47,12 @@ class ChatFormat:
             number
             for number, token in tokenizer.added_tokens_decoder.items()
             if not token.special and token.content.strip() and token.content in str(tokenizer.chat_template)
+        }
+        self._thinking_start = {
+            n for n in self._markup if _THINKING.fullmatch(tokenizer.added_tokens_decoder[n].content)
+        }
+        self._thinking_end = {
+            n for n in self._markup if _END_OF_THINKING.fullmatch(tokenizer.added_tokens_decoder[n].content)
         }
         structural = sorted((t for t in added if len(t) > 1 and t.strip()), key=lambda t: (-len(t), t))
         self._structural = re.compile("|".join(map(re.escape, structural)) or r"(?!)")
@@ -100,14 +110,21 @@ class ChatFormat:
         start = len(prompt)
         return self._encode(text[start:], [(max(0, a - start), b - start) for a, b in data if b > start])
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids without special tokens and without the template's own markup (thinking tags).
+    def decode(self, ids: Sequence[int]) -> tuple[str, str]:
+        """(thinking, solution) of generated ids, without special tokens and without the template's own markup.
 
+        Thinking is what stands before the last end-of-thinking tag, or everything if it was opened and never closed.
         What is decoded can be shown to peers and trained on again without the markup being doubled.
         """
+        cut = max((place + 1 for place, token in enumerate(ids) if token in self._thinking_end), default=0)
+        if not cut and any(token in self._thinking_start for token in ids):
+            cut = len(ids)
+        return self._text(ids[:cut]), self._text(ids[cut:])
+
+    def _text(self, ids: Sequence[int]) -> str:
         kept = [token for token in ids if token not in self._markup]
         text = str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-        return text if len(kept) == len(ids) else text.lstrip()
+        return text if len(kept) == len(ids) else text.strip()
 
     def _end_of_turn(self) -> str:
         """The structural token that the template puts behind an assistant's turn."""

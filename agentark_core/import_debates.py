@@ -61,7 +61,7 @@ def import_file(
     for start in range(0, len(read.debates), SHARD_SIZE):
         shard = f"{start // SHARD_SIZE:05d}"
         part = read.debates[start : start + SHARD_SIZE]
-        meta = shards.shard_meta(part, replayed=0, seconds=0.0)
+        meta = shards.shard_meta(part, replayed=0, seconds=0.0, plan=None)
         tables: tuple[tuple[ledger.Store, pa.Table, dict[str, Any]], ...] = (
             (problem_store, records.problems_to_table([debate.problem for debate in part]), {}),
             (store, records.debates_to_table(part), meta),

@@ -222,6 +222,8 @@ def _query(row: dict[str, Any], *, task: str) -> RowParts:
 
 def _debate(problem: Problem, texts_A_R: list[list[str]], *, format: str) -> Debate:
     """work_id follows from the content alone: importing the same log twice gives the same keys."""
+    from agentark_core import answers
+
     content = json.dumps(["import", format, problem.problem_id, texts_A_R])
     work_id = hashlib.sha256(content.encode()).hexdigest()[:32]
     turns = [
@@ -229,7 +231,9 @@ def _debate(problem: Problem, texts_A_R: list[list[str]], *, format: str) -> Deb
         for number in range(1, len(texts_A_R[0]) + 1)
         for agent, texts_R in enumerate(texts_A_R, start=1)
     ]
-    return Debate(work_id=work_id, problem=problem, turns=tuple(turns), stop_reason="imported")
+    last = [turn.answer for turn in turns[-len(texts_A_R) :]]
+    decision = answers.majority(last, task=problem.task)
+    return Debate(work_id=work_id, problem=problem, turns=tuple(turns), stop_reason="imported", answer=decision)
 
 
 def _turn(text: str, *, problem: Problem, work_id: str, round: int, agent: int) -> Turn:

@@ -1,13 +1,17 @@
-"""The text of every prompt: first answer, debate round, summariser; and the two layouts of what peers see.
+"""The text of every prompt: first answer, debate round, summariser; and the three layouts of what peers see.
 
 A *wording* (`general` for instruction-tuned LLMs, `arkling` for the shipped tiny models, which were trained on
 exactly this text) turns a question and the last round's solutions into chat messages. The chat template of the
 model's own tokenizer is applied later (agentark_core/chat.py), so nothing here assumes one.
 
 Layouts (method.md section 1). `peers`: the question, then the other agents' solutions (the paper's formula).
+`history`: the agent's whole own chat, each round's solutions of the others as a new user message.
 `board`: the question, then all solutions in one fixed order, then a short private tail that says which one is the
 agent's own; everything before the tail is one shared prefix for all agents and the summariser, so the engine's
 prefix cache prefills it once.
+
+Solutions are data: chat.py tokenises them as plain text, so that no special token can come from them, and who wrote
+what is known from the key of a turn, never from headings in its text.
 """
 
 from __future__ import annotations
@@ -15,13 +19,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from agentark_core.types import Message
 
 Wording = Literal["general", "arkling"]
-Layout = Literal["peers", "board"]
+Layout = Literal["peers", "history", "board"]
 
 GENERAL_SOLVE = (
     "{question}\n\nReason step by step, one step per line. Put your final answer within \\boxed{{}} on the last line."
@@ -50,24 +54,45 @@ def first_answer(question: str, *, wording: Wording) -> list[Message]:
 
 def debate_turn(
     question: str,
-    solutions: Mapping[int, str | None],
+    shown: Sequence[Mapping[int, str | None]],
     *,
-    answers: Mapping[int, str | None],
+    answers: Sequence[Mapping[int, str | None]],
     agent: int,
     layout: Layout,
     wording: Wording,
 ) -> list[Message]:
     """What `agent` sees in round k > 1.
 
-    solutions and answers map every agent's number to its text and extracted answer of round k-1 (None where the
-    turn ended without a usable solution).
+    shown and answers have one mapping per earlier round, from every agent's number to its text and its extracted
+    answer (None where the turn ended without a usable solution); peers and board use the last ones only.
     """
-    shown = {number: text for number, text in sorted(solutions.items()) if layout == "board" or number != agent}
+    if layout == "history":
+        return _history(question, shown, answers=answers, agent=agent, wording=wording)
+    last = {number: text for number, text in sorted(shown[-1].items()) if layout == "board" or number != agent}
     if wording == "arkling":
         tail = f"You are Agent {agent}."
     else:
         tail = GENERAL_REVIEW + (GENERAL_OWN if layout == "board" else GENERAL_PEER).format(agent=agent)
-    return [{"role": "user", "content": _board(question, shown, answers=answers, wording=wording) + tail}]
+    return [{"role": "user", "content": _board(question, last, answers=answers[-1], wording=wording) + tail}]
+
+
+def _history(
+    question: str,
+    shown: Sequence[Mapping[int, str | None]],
+    *,
+    answers: Sequence[Mapping[int, str | None]],
+    agent: int,
+    wording: Wording,
+) -> list[Message]:
+    """The agent's own chat so far, with the others' solutions of each round appended."""
+    chat = first_answer(question, wording=wording)
+    tail = f"You are Agent {agent}." if wording == "arkling" else GENERAL_REVIEW + GENERAL_PEER.format(agent=agent)
+    for texts, known in zip(shown, answers, strict=True):
+        others = {number: text for number, text in sorted(texts.items()) if number != agent}
+        own = texts[agent] or (ARKLING_NO_SOLUTION if wording == "arkling" else GENERAL_NO_SOLUTION)
+        content = _board("", others, answers=known, wording=wording).lstrip("\n") + tail
+        chat += [{"role": "assistant", "content": own}, {"role": "user", "content": content}]
+    return chat
 
 
 def summary(

@@ -76,22 +76,28 @@ def table_to_verdicts(table: pa.Table) -> dict[TurnKey, Verdict]:
 
 
 def debates_to_table(debates: Iterable[Debate]) -> pa.Table:
-    """One row per turn, with the debate's stop_reason beside it."""
+    """One row per turn, with the debate's stop_reason and decision beside it."""
     turns: list[Turn] = []
     stop_reasons: list[str] = []
+    decisions: list[str | None] = []
     for debate in debates:
         turns += debate.turns
         stop_reasons += [debate.stop_reason] * len(debate.turns)
-    return turns_to_table(turns).append_column(
-        pa.field("stop_reason", pa.string(), nullable=False), pa.array(stop_reasons, pa.string())
+        decisions += [debate.answer] * len(debate.turns)
+    return (
+        turns_to_table(turns)
+        .append_column(pa.field("stop_reason", pa.string(), nullable=False), pa.array(stop_reasons, pa.string()))
+        .append_column(pa.field("decision", pa.large_string()), pa.array(decisions, pa.large_string()))
     )
 
 
 def table_to_debates(table: pa.Table, *, problems: Mapping[str, Problem]) -> Iterator[Debate]:
     """Debates of a committed table, in its order; problems maps problem_id to Problem."""
-    stop_reasons = dict(zip(table.column("work_id").to_pylist(), table.column("stop_reason").to_pylist(), strict=True))
+    work_ids = table.column("work_id").to_pylist()
+    stop_reasons = dict(zip(work_ids, table.column("stop_reason").to_pylist(), strict=True))
+    decisions = dict(zip(work_ids, table.column("decision").to_pylist(), strict=True))
     turns_of: dict[str, list[Turn]] = defaultdict(list)
-    for turn in table_to_turns(table.drop_columns(["stop_reason"])):
+    for turn in table_to_turns(table):
         turns_of[turn.work_id].append(turn)
     for work_id, turns in turns_of.items():
         yield Debate(
@@ -99,4 +105,5 @@ def table_to_debates(table: pa.Table, *, problems: Mapping[str, Problem]) -> Ite
             problem=problems[turns[0].problem_id],
             turns=tuple(turns),
             stop_reason=stop_reasons[work_id],
+            answer=decisions[work_id],
         )

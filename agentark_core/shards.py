@@ -1,4 +1,4 @@
-"""One shard of debates: lease, journal, debates, commit. Runs inside an engine actor, knows neither Ray nor vLLM.
+"""One shard of debates: lease, journal, discussions, commit. Runs inside an engine actor, knows neither Ray nor vLLM.
 
 A shard is the unit of lease, journal and commit (about 256 questions). Turns are journaled as they finish and synced
 once per group of finished questions, so a killed process loses at most the requests that were in flight. A shard whose
@@ -15,7 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agentark_core import debate
+from agentark_core import strategies
+from agentark_core.discussion import Discussion, Plan
+from agentark_core.dispatcher import Dispatcher
+from agentark_core.errors import Stopped
 from agentark_core.ledger import Store, work_id
 from agentark_core.records import debates_to_table
 from agentark_core.types import Debate, Problem, Turn
@@ -23,8 +26,11 @@ from agentark_core.types import Debate, Problem, Turn
 SYNC_EVERY = 16
 """Finished questions per fsync: an fsync costs about 10 ms, a question seconds."""
 
-CODE_SCHEMA = "debate-1"
-"""Changes whenever the debate's code changes what a turn means."""
+GRACE_S = 25.0
+"""How long requests in the engine may go on after a stop; a supervisor kills after 30 s (F06)."""
+
+CODE_SCHEMA = "debate-2"
+"""Changes whenever the code of discussions changes what a turn means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +41,7 @@ class ShardJob:
     fingerprint: str
     shard: str
     problems: tuple[Problem, ...]
-    plan: debate.Plan
+    plan: Plan
     dataset_revision: str
     teacher_revision: str
     prompt_hash: str
@@ -58,16 +64,32 @@ class ShardJob:
         )
 
 
-async def run_shard(job: ShardJob, *, engine: debate.Generate, slots: asyncio.Semaphore) -> dict[str, Any]:
-    """Debate every question of the shard and commit it; returns the manifest entry's meta (counts and tokens).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """Hard limits of one debate run over all its starts (0: none), shared out over its engines."""
 
-    slots bounds the questions in flight on the engine over all its shards; it is fair, so questions that were
-    admitted first finish first.
+    max_tokens: int = 0
+    max_engine_seconds: float = 0.0
+    num_engines: int = 1
+
+
+async def run_shard(job: ShardJob, *, dispatcher: Dispatcher, caps: Caps) -> dict[str, Any]:
+    """Discuss every question of the shard and commit it; returns the manifest entry's meta (counts and tokens).
+
+    Questions that an interrupted run had started go first. Raises Stopped, with everything that is finished in the
+    journal, at a cap or after Dispatcher.stop.
     """
     store = Store(job.home, stage="debates", fingerprint=job.fingerprint)
     committed = store.entries().get(job.shard)
     if committed is not None:
         return dict(committed.meta)
+    strategy = strategies.load(job.plan.config.strategy)
+    run = dispatcher.run(
+        store.root,
+        max_tokens=caps.max_tokens,
+        max_engine_seconds=caps.max_engine_seconds,
+        num_engines=caps.num_engines,
+    )
     started = time.monotonic()
     with store.lease(job.shard, timeout_s=job.lease_timeout_s) as lease, store.journal(job.shard) as journal:
         recorded = _recorded(journal.replay())
@@ -77,51 +99,93 @@ async def run_shard(job: ShardJob, *, engine: debate.Generate, slots: asyncio.Se
         async def one(problem: Problem) -> Debate:
             nonlocal unsynced
             key = job.work_id(problem)
-            async with slots:
-                result = await debate.run(
+            known = recorded.get(key, {})
+            async with dispatcher.seat(run, width=job.plan.config.num_agents) as engine:
+                discussion = Discussion(
                     problem,
                     work_id=key,
                     plan=job.plan,
                     engine=engine,
-                    recorded=recorded.get(key, {}),
+                    recorded=known,
                     on_turn=lambda turn: journal.append([asdict(turn)]),
                 )
+                debate = discussion.debate(await strategy(discussion))
+            run.usage.add_debate(debate, replayed=len(known), saved=saved(debate, plan=job.plan))
             unsynced += 1
             if unsynced >= SYNC_EVERY:
                 unsynced = 0
                 journal.sync()
-            return result
+            return debate
 
-        debates = await _all_or_cancel([one(problem) for problem in job.problems])
+        by_id = {problem.problem_id: one(problem) for problem in _started_first(job, recorded)}
+        try:
+            finished = await _all_or_stop(list(by_id.values()), dispatcher=dispatcher)
+        except Stopped:
+            journal.sync()
+            raise
+        finally:
+            run.usage.save(run.usage.snapshot(ended=not run.in_flight))
         journal.sync()
-        meta = shard_meta(debates, replayed=replayed, seconds=time.monotonic() - started)
+        debate_of = dict(zip(by_id, finished, strict=True))
+        debates = [debate_of[problem.problem_id] for problem in job.problems]
+        meta = shard_meta(debates, replayed=replayed, seconds=time.monotonic() - started, plan=job.plan)
         entry = store.commit(job.shard, debates_to_table(debates), lease=lease, config_hash=job.config_hash, meta=meta)
     return dict(entry.meta)
 
 
-async def _all_or_cancel(coroutines: Sequence[Any]) -> list[Debate]:
-    """Await all; the first error cancels the rest, so that no stray debate writes to a closed journal."""
+def _started_first(job: ShardJob, recorded: dict[str, dict[tuple[int, int], Turn]]) -> list[Problem]:
+    return sorted(job.problems, key=lambda problem: job.work_id(problem) not in recorded)
+
+
+async def _all_or_stop(coroutines: Sequence[Any], *, dispatcher: Dispatcher) -> list[Debate]:
+    """Await all. An error cancels the rest, so that no stray discussion writes to a closed journal; after a stop,
+    requests that are in the engine first get GRACE_S to finish."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    everything = asyncio.gather(*tasks)
+    stop = asyncio.create_task(dispatcher.stopped())
     try:
-        return list(await asyncio.gather(*tasks))
-    except BaseException:
-        for task in tasks:
+        either: set[asyncio.Future[Any]] = {everything, stop}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if everything.done() and everything.exception() is None:
+            return everything.result()
+        if stop.done() or isinstance(everything.exception(), Stopped):
+            await asyncio.wait(tasks, timeout=GRACE_S)
+        if stop.done():
+            await stop
+        return await everything
+    finally:
+        for task in [*tasks, stop]:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
+        await asyncio.gather(*tasks, stop, everything, return_exceptions=True)
 
 
-def shard_meta(debates: Sequence[Debate], *, replayed: int, seconds: float) -> dict[str, Any]:
-    """Counts of a shard for its manifest entry; turns = sum over statuses, asserted."""
+def saved(debate: Debate, *, plan: Plan) -> tuple[int, int]:
+    """(turns, completion tokens) that consensus stop saved of one debate.
+
+    The turns of the rounds that were not held are known; their tokens are taken to be those of the last round held.
+    """
+    config = plan.config
+    if debate.stop_reason != "consensus" or config.strategy != "debate":
+        return 0, 0
+    left = config.num_rounds - debate.final_round
+    last = debate.final_turns
+    return left * len(last), left * sum(turn.completion_tokens for turn in last)
+
+
+def shard_meta(debates: Sequence[Debate], *, replayed: int, seconds: float, plan: Plan | None) -> dict[str, Any]:
+    """Counts of a shard for its manifest entry; turns = sum over statuses, asserted. plan is None for imports."""
     turns = [turn for debate in debates for turn in debate.turns]
     statuses = Counter(turn.status for turn in turns)
     assert sum(statuses.values()) == len(turns)
+    savings = [saved(debate, plan=plan) for debate in debates] if plan else []
     return {
         "questions": len(debates),
         "turns": len(turns),
         "replayed_turns": replayed,
         "statuses": dict(sorted(statuses.items())),
         "stop_reasons": dict(sorted(Counter(debate.stop_reason for debate in debates).items())),
+        "saved_turns": sum(turns for turns, _ in savings),
+        "saved_tokens": sum(tokens for _, tokens in savings),
         # Imported turns know no token counts (-1).
         "prompt_tokens": sum(max(0, turn.prompt_tokens) for turn in turns),
         "cached_tokens": sum(max(0, turn.cached_tokens) for turn in turns),

@@ -22,6 +22,7 @@ from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.errors import EmptyDataset
 from agentark_core.ledger import ManifestEntry, Store
 from agentark_core.stored import verdict_store
+from flows.ending import ended_in_order
 from tasks.trace_tasks import DebateSpec, debate_shard, verify_shard
 
 Totals = dict[str, Any]
@@ -46,9 +47,10 @@ def complete_debates(
                 debate_shard.submit(shard, spec=spec, home=home, pool=pool, lease_timeout_s=engine.lease_timeout_s)
                 for spec, shard in missing
             ]
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                update_progress_artifact(progress, progress=100.0 * done / len(futures))
+            with ended_in_order(pool.stop):
+                for done, future in enumerate(as_completed(futures), start=1):
+                    future.result()
+                    update_progress_artifact(progress, progress=100.0 * done / len(futures))
     for spec in specs:
         verify_all(spec.fingerprint, shards=spec.problems.shards, home=home)
     return {spec.name: totals(spec, home=home) for spec in specs}

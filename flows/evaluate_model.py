@@ -64,9 +64,9 @@ def teacher_methods(config: EvaluateConfig, *, problems: ProblemSet) -> list[Met
             spec("teacher majority", majority_vote(config, samples=calls, temperature=temperature)),
             "vote",
         ),
-        ("teacher debate", debated, "vote"),
+        (f"teacher {debate.strategy}", debated, "vote" if debate.strategy == "debate" else "decision"),
     ]
-    if debate.summariser != "never":
+    if debate.strategy == "debate" and debate.summariser != "never":
         methods.append(("teacher debate, summariser", debated, "summary"))
     return methods
 
@@ -110,7 +110,11 @@ def evaluate_model(config: EvaluateConfig, *, parent_run_id: str = "") -> dict[s
             specs = {spec.name: spec for _, spec, _ in methods if spec.model == model}
             complete_debates(list(specs.values()), model=model, engine=config.engine, home=home)
         results = [score(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods]
-        report = evaluation.compare(results, baseline=results[0].name, contrasts=_contrasts([m[0] for m in methods]))
+        report = evaluation.compare(
+            results,
+            baseline=results[0].name,
+            contrasts=_contrasts([m[0] for m in methods], discussed=f"teacher {config.debate.strategy}"),
+        )
         dataset = run.log_dataset(
             name=problems.dataset,
             digest=problems.fingerprint,
@@ -137,12 +141,10 @@ def write_report(report: evaluation.EvalReport, *, folder: Path) -> list[Path]:
     return [folder / name for name in ("evaluation.json", "evaluation.md", "evaluation.png")]
 
 
-def _contrasts(names: list[str]) -> list[tuple[str, str]]:
-    """Debate against the single agent at the same temperature, greedy, and majority vote at the same calls."""
-    if "teacher debate" not in names:
-        return []
+def _contrasts(names: list[str], *, discussed: str) -> list[tuple[str, str]]:
+    """The discussion against the single agent at the same temperature, greedy, and majority vote at the same calls."""
     others = [name for name in names if name in ("teacher single", "teacher greedy") or "majority@" in name]
-    return [("teacher debate", other) for other in others]
+    return [(discussed, other) for other in others]
 
 
 def _spec(name: str, *, model: ModelConfig, how: DebateConfig, problems: ProblemSet, seed: int) -> DebateSpec:

@@ -13,8 +13,9 @@ from agentark_core.stored import read_debates, read_verdicts
 from agentark_core.types import Debate, MethodResult, Turn
 from tasks.trace_tasks import DebateSpec
 
-Answer = Literal["vote", "summary"]
-"""How a debate answers: majority vote of its last round, or the summariser (the vote where it did not speak)."""
+Answer = Literal["vote", "summary", "decision"]
+"""How a discussion answers: majority vote of its last round, the summariser (the vote where it did not speak), or
+whatever its strategy decided."""
 
 
 @task(task_run_name="score {name}", cache_policy=NO_CACHE)
@@ -24,7 +25,7 @@ def score(name: str, *, spec: DebateSpec, answer: Answer, home: Path) -> MethodR
     outcomes: dict[str, bool | None] = {}
     prompt_tokens = completion_tokens = calls = 0
     for debate in read_debates(home, fingerprint=spec.fingerprint):
-        counted = debate.turns if answer == "summary" else [t for t in debate.turns if t != debate.summary]
+        counted = debate.turns if answer != "vote" else [t for t in debate.turns if t != debate.summary]
         prompt_tokens += sum(turn.prompt_tokens for turn in counted)
         completion_tokens += sum(turn.completion_tokens for turn in counted)
         calls += len(counted)
@@ -47,5 +48,7 @@ def deciding_turn(debate: Debate, *, answer: Answer) -> Turn | None:
     summary = debate.summary
     if answer == "summary" and summary is not None and summary.answer is not None:
         return summary
+    if answer == "decision":
+        return next((turn for turn in reversed(debate.turns) if turn.answer == debate.answer is not None), None)
     winner = answers.majority([turn.answer for turn in debate.final_turns], task=debate.problem.task)
     return next((turn for turn in debate.final_turns if winner is not None and turn.answer == winner), None)

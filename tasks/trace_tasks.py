@@ -15,10 +15,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from agentark_core import prompts, records, selection
+from agentark_core import prompts, records, selection, strategies
 from agentark_core.cluster.ray_pool import EnginePool
 from agentark_core.config import DebateConfig, ModelConfig, ProblemsConfig
-from agentark_core.debate import Plan
+from agentark_core.discussion import Plan
 from agentark_core.errors import AgentArkError, EmptyDataset
 from agentark_core.ledger import Store, fingerprint
 from agentark_core.shards import CODE_SCHEMA, ShardJob
@@ -51,6 +51,11 @@ class DebateSpec:
     seed: int
 
     @property
+    def prompt_hash(self) -> str:
+        """Hash of all prompt text, and of the strategy's source if it is the user's own."""
+        return prompts.prompt_hash() + strategies.source_hash(self.debate.strategy)
+
+    @property
     def fingerprint(self) -> str:
         """Identity of the debates: same questions, model, prompts, layout, sampling and seed."""
         return fingerprint(
@@ -60,7 +65,7 @@ class DebateSpec:
             wording=self.model.prompts,
             dtype=self.model.dtype,
             max_model_len=self.model.max_model_len,
-            prompt_hash=prompts.prompt_hash(),
+            prompt_hash=self.prompt_hash,
             debate=self.debate.model_dump(mode="json"),
             seed=self.seed,
             code_schema=CODE_SCHEMA,
@@ -179,7 +184,7 @@ def debate_shard(
         plan=Plan(config=spec.debate, wording=spec.model.prompts, base_seed=spec.seed),
         dataset_revision=spec.problems.revision,
         teacher_revision=spec.model_revision,
-        prompt_hash=prompts.prompt_hash(),
+        prompt_hash=spec.prompt_hash,
         config_hash=spec.fingerprint,
         lease_timeout_s=lease_timeout_s,
     )

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from agentark_core.errors import DataError
 from agentark_core.answers import majority
+from agentark_core.errors import DataError
 from agentark_core.evaluation import compare, from_json, holm, mcnemar, newcombe, paired, to_json, wilson
 from agentark_core.evaluation_report import plot, render_markdown, render_text
 from agentark_core.types import MethodResult

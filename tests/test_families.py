@@ -41,7 +41,7 @@ def teach_to_answer(path: Path) -> None:
             prompts.first_answer(text, wording="general")
             if step % 2
             else prompts.debate_turn(
-                text, solutions, answers=answers, agent=1 + step % 2, layout="board", wording="general"
+                text, [solutions], answers=[answers], agent=1 + step % 2, layout="board", wording="general"
             )
         )
         prompt, completion = chat.prompt_ids(messages), chat.completion_ids(messages, ANSWER)

@@ -100,8 +100,8 @@ def debate_sample(spec: Spec, asked: str, texts: Sequence[str | None], rng: rand
     else:
         messages = prompts.debate_turn(
             asked,
-            shown,
-            answers=answers,
+            [shown],
+            answers=[answers],
             agent=agent,
             layout="peers" if kind == "peers" else "board",
             wording="arkling",

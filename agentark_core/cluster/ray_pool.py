@@ -11,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from agentark_core.config import EngineConfig, ModelConfig
+from agentark_core.dispatcher import Dispatcher
 from agentark_core.errors import AgentArkError, ConfigError, EngineError
-from agentark_core.shards import ShardJob, run_shard
+from agentark_core.shards import Caps, ShardJob, run_shard
 
 SHARDS_PER_ENGINE = 2
 OBJECT_STORE_BYTES = 256 * 1024**2
@@ -62,8 +64,9 @@ class DebateActor:
         self._model_dir = Path(model_dir)
         self._model = ModelConfig.model_validate(model)
         self._config = EngineConfig.model_validate(engine)
-        self._engine: Any = None
-        self._slots: asyncio.Semaphore | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._stop_reason = ""
         self._starting = asyncio.Lock()
 
     async def pid(self) -> int:
@@ -73,29 +76,47 @@ class DebateActor:
     async def run(self, job: ShardJob) -> dict[str, Any]:
         """Debate one shard; see shards.run_shard."""
         async with self._starting:
-            if self._engine is None:
+            if self._dispatcher is None:
                 from agentark_core.engines.vllm_engine import VllmEngine
 
-                self._engine = VllmEngine(self._model_dir, model=self._model, engine=self._config)
-                # A quarter more questions than fill the batch: agents of one question finish at different times.
-                in_flight = -(-self._config.max_num_seqs * 5 // (4 * job.plan.config.num_agents))
-                self._slots = asyncio.Semaphore(max(2, in_flight))
-        assert self._slots is not None
-        limit = job.plan.config.sampling.max_tokens
-        if limit >= self._engine.max_model_len:
+                config = self._config
+                self._dispatcher = Dispatcher(
+                    VllmEngine(self._model_dir, model=self._model, engine=config),
+                    slots=config.max_num_seqs,
+                    stall_timeout_s=config.stall_timeout_s,
+                    die=_end_process,
+                )
+                self._watch = asyncio.create_task(self._dispatcher.watch())
+                if self._stop_reason:
+                    self._dispatcher.stop(self._stop_reason)
+        limit, context = job.plan.config.sampling.max_tokens, self._dispatcher.engine.max_model_len
+        if limit >= context:
             raise ConfigError(
                 f"debate.sampling.max_tokens {limit} leaves no room for a prompt in the context of "
-                f"{self._engine.max_model_len} tokens of {self._model.path}; lower it or raise max_model_len"
+                f"{context} tokens of {self._model.path}; lower it or raise max_model_len"
             )
-        try:
-            return await run_shard(job, engine=self._engine, slots=self._slots)
-        except AgentArkError:
-            raise
-        except Exception as error:
-            if type(error).__name__ == "EngineDeadError":
-                # The actor lives but its EngineCore is gone: only a new process gets a new engine.
-                os._exit(1)
-            raise
+        caps = Caps(
+            max_tokens=self._config.max_tokens_total,
+            max_engine_seconds=self._config.max_engine_hours * 3600,
+            num_engines=self._config.num_engines,
+        )
+        return await run_shard(job, dispatcher=self._dispatcher, caps=caps)
+
+    async def stop(self, reason: str) -> None:
+        """End the shards in order: nothing new begins, requests in the engine may finish."""
+        self._stop_reason = reason
+        if self._dispatcher is not None:
+            self._dispatcher.stop(reason)
+
+
+def _end_process(reason: str) -> None:
+    """Leave at once, engine and all: Ray starts a new actor and submits its shards again."""
+    import psutil
+
+    print(f"engine restarted: {reason}", file=sys.stderr, flush=True)
+    for child in psutil.Process().children(recursive=True):
+        child.kill()  # a stopped or hanging engine does not notice that its owner is gone
+    os._exit(1)
 
 
 class EnginePool:
@@ -121,7 +142,7 @@ class EnginePool:
             num_gpus=self._engine.num_gpus,
             max_restarts=self._engine.max_restarts,
             max_task_retries=self._engine.max_restarts,
-            max_concurrency=SHARDS_PER_ENGINE + 2,
+            max_concurrency=SHARDS_PER_ENGINE + 3,
         )
         self._actors = [
             remote.remote(str(self._model_dir), model=self._model.model_dump(), engine=self._engine.model_dump())
@@ -161,6 +182,11 @@ class EnginePool:
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
+
+    def stop(self, reason: str) -> None:
+        """Ask all engines to end in order; their shards then raise Stopped."""
+        for actor in self._actors:
+            actor.stop.remote(reason)
 
 
 _open_pools: dict[tuple[str, str, str], EnginePool] = {}

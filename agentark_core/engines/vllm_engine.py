@@ -1,4 +1,4 @@
-"""vLLM's `AsyncLLM` behind the `Generate` protocol, on CPU and GPU alike.
+"""vLLM's `AsyncLLM` behind the `Engine` protocol, on CPU and GPU alike.
 
 vLLM runs its EngineCore in a child process. That child must not outlive a killed owner (F03), so this package
 registers `die_with_owner` as a vLLM plugin: vLLM calls it in every process it starts.
@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.chat import ChatFormat
-from agentark_core.config import EngineConfig, ModelConfig, SamplingConfig
-from agentark_core.errors import EngineError
+from agentark_core.config import EngineConfig, ModelConfig
+from agentark_core.engines.base import Prompt, Request
+from agentark_core.errors import EngineDied, EngineError
 from agentark_core.types import Generation, Message
 
 OWNER_ENV = "AGENTARK_ENGINE_OWNER"
+
+STREAM_INTERVAL = 32
+"""Tokens between two signs of life of a request; each costs a message between processes."""
+
+MAX_LOOP, MIN_LOOPS = 32, 8
+"""A generation ends as `repetition` once a pattern of up to 32 tokens stands 8 times in a row."""
 
 
 class VllmEngine:
@@ -42,6 +49,9 @@ class VllmEngine:
             # The sampling of a run is its config's alone: a model's generation_config.json would change it in silence.
             "generation_config": "vllm",
             "disable_log_stats": True,
+            # Requests of questions that were admitted first go first (admission.py).
+            "scheduling_policy": "priority",
+            "stream_interval": STREAM_INTERVAL,
         }
         if engine.num_gpus:
             args["gpu_memory_utilization"] = engine.gpu_memory_utilization
@@ -58,6 +68,7 @@ class VllmEngine:
                 f"{model_dir}: the engine did not start: {str(error).strip().splitlines()[-1][:300]}"
             ) from error
         self._chat = ChatFormat.load(model_dir)
+        self._tokens_made = 0
         self._max_model_len = int(self._llm.model_config.max_model_len)
 
     @property
@@ -65,39 +76,61 @@ class VllmEngine:
         """Context in tokens."""
         return self._max_model_len
 
-    def prompt_ids(self, messages: list[Message]) -> list[int]:
-        """Token ids of the chat prompt; text of data never becomes a special token."""
-        return self._chat.prompt_ids(messages)
+    @property
+    def tokens_made(self) -> int:
+        """Completion tokens so far, of unfinished requests too (in steps of STREAM_INTERVAL)."""
+        return self._tokens_made
 
-    async def generate(
-        self, prompt_ids: list[int], *, sampling: SamplingConfig, seed: int, request_id: str
-    ) -> Generation:
-        """Complete one prompt; special tokens are left out of the text."""
+    def prompt(self, messages: list[Message]) -> Prompt:
+        """Token ids of the chat prompt; text of data never becomes a special token."""
+        ids = self._chat.prompt_ids(messages)
+        return Prompt(messages=tuple(messages), token_ids=tuple(ids), length=len(ids))
+
+    async def generate(self, request: Request) -> Generation:
+        """Complete one prompt; special tokens are left out of the text. Raises EngineDied."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
 
+        assert request.prompt.token_ids is not None
+        sampling = request.sampling
         params = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
-            seed=seed if sampling.temperature > 0 else None,
+            seed=request.seed if sampling.temperature > 0 else None,
             stop_token_ids=self._chat.stop_ids,
             detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.DELTA,
+            repetition_detection=RepetitionDetectionParams(max_pattern_size=MAX_LOOP, min_count=MIN_LOOPS),
         )
-        stream = self._llm.generate(TokensPrompt(prompt_token_ids=prompt_ids), params, request_id)
-        (final,) = [output async for output in stream]
-        output = final.outputs[0]
+        tokens: list[int] = []
+        output = None
+        try:
+            async for output in self._llm.generate(
+                TokensPrompt(prompt_token_ids=list(request.prompt.token_ids)),
+                params,
+                request.request_id,
+                priority=request.priority,
+            ):
+                new = output.outputs[0].token_ids
+                tokens += new
+                self._tokens_made += len(new)
+        except EngineDeadError as error:
+            raise EngineDied(f"vLLM's EngineCore is gone: {str(error)[:200]}") from error
+        assert output is not None
+        thinking, text = self._chat.decode(tokens)
         return Generation(
-            text=self._chat.decode(list(output.token_ids)),
-            prompt_tokens=len(prompt_ids),
-            cached_tokens=final.num_cached_tokens or 0,
-            completion_tokens=len(output.token_ids),
-            finish_reason=str(output.finish_reason),
+            text=text,
+            thinking=thinking,
+            prompt_tokens=request.prompt.length,
+            cached_tokens=output.num_cached_tokens or 0,
+            completion_tokens=len(tokens),
+            finish_reason=str(output.outputs[0].finish_reason),
         )
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the engine's child process."""
         self._llm.shutdown()
 

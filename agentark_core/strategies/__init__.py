@@ -24,7 +24,8 @@ def load(name: str) -> Strategy:
     module, separator, function = target.partition(":")
     if not separator:
         raise ConfigError(
-            f"debate.strategy {name!r}: unknown; use one of {', '.join(BUILT_IN)}, or your own as package.module:function"
+            f"debate.strategy {name!r}: unknown; use one of {', '.join(BUILT_IN)}, "
+            "or your own as package.module:function"
         )
     try:
         strategy = getattr(importlib.import_module(module), function)
@@ -32,7 +33,7 @@ def load(name: str) -> Strategy:
         raise ConfigError(f"debate.strategy {name!r}: {error}; put its folder on PYTHONPATH or fix the name") from None
     if not inspect.iscoroutinefunction(strategy):
         raise ConfigError(f"debate.strategy {name!r}: is not an `async def` that takes a Discussion")
-    return strategy  # type: ignore[no-any-return]
+    return strategy
 
 
 def source_hash(name: str) -> str:

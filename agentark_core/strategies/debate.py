@@ -23,7 +23,7 @@ async def debate(discussion: Discussion) -> Outcome:
         if not rounds:
             return [prompts.first_answer(question, wording=wording) for _ in agents]
         shown = [{turn.agent: text(turn) for turn in turns} for turns in rounds]
-        answers = {turn.agent: turn.answer for turn in rounds[-1]}
+        answers = [{turn.agent: turn.answer for turn in turns} for turns in rounds]
         return [
             prompts.debate_turn(question, shown, answers=answers, agent=agent, layout=config.layout, wording=wording)
             for agent in agents

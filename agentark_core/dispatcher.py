@@ -1,0 +1,206 @@
+"""Everything between one engine and the runs that share it: seats, caps, counters, the watchdog, and poison.
+
+A prompt that was in flight when its engine died is a suspect. Suspects go one at a time (beside the others), so that at
+a second death exactly one prompt has been in flight twice; that one is never sent again (F05). Deaths are recorded in
+`<run>/engine_deaths.jsonl` by the dying process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from agentark_core import usage
+from agentark_core.admission import Admission, Seat
+from agentark_core.engines.base import Engine, Prompt, Request
+from agentark_core.errors import EngineDied, Stopped
+from agentark_core.types import Generation, Message
+
+Key = tuple[str, int, int]
+
+DEATHS_TO_POISON = 2
+TICK_S = 1.0
+
+
+class Run:
+    """One debate run on this engine: its counters, its caps, and what earlier engine deaths left."""
+
+    def __init__(self, root: Path, *, max_tokens: int, max_engine_seconds: float, num_engines: int) -> None:
+        """The caps are shared out: each engine may spend its part of what is left of them (0: no cap)."""
+        self.root = root
+        tokens, seconds = usage.spent(root)
+        self.usage = usage.Usage(root)
+        self.tokens_left = max(0, max_tokens - tokens) // num_engines if max_tokens else None
+        self.seconds_left = max(0.0, max_engine_seconds - seconds) / num_engines if max_engine_seconds else None
+        self.in_flight: set[Key] = set()
+        self.deaths = _deaths(root)
+
+    def reserve(self, tokens: int) -> None:
+        """Take tokens off the cap, or raise Stopped: a request is sent only if all of it is still allowed."""
+        if self.seconds_left is not None and self.usage.engine_seconds >= self.seconds_left:
+            raise self._spent("engine.max_engine_hours")
+        if self.tokens_left is not None:
+            if tokens > self.tokens_left:
+                raise self._spent("engine.max_tokens_total")
+            self.tokens_left -= tokens
+
+    def give_back(self, tokens: int) -> None:
+        """Return what a finished request did not use."""
+        if self.tokens_left is not None:
+            self.tokens_left += tokens
+
+    def _spent(self, cap: str) -> Stopped:
+        tokens, seconds = usage.spent(self.root)
+        return Stopped(
+            f"{self.root.name}: the cap {cap} is reached after {tokens:,} tokens and {seconds / 3600:.2f} engine "
+            "hours; what is finished is kept. Raise the cap and start the same run again to go on"
+        )
+
+
+class Dispatcher:
+    """One engine and everybody who uses it. `die` ends the process; it is called once the engine is gone."""
+
+    def __init__(self, engine: Engine, *, slots: int, stall_timeout_s: float, die: Callable[[str], None]) -> None:
+        self.engine = engine
+        self.admission = Admission(slots)
+        self._stall_timeout_s = stall_timeout_s
+        self._die = die
+        self._runs: dict[Path, Run] = {}
+        self._suspects = asyncio.Lock()
+        self._finished = 0
+        self._stop = asyncio.Event()
+
+    def run(self, root: Path, *, max_tokens: int, max_engine_seconds: float, num_engines: int) -> Run:
+        """The run whose ledger folder is root, made when it is first asked for."""
+        if root not in self._runs:
+            self._runs[root] = Run(
+                root, max_tokens=max_tokens, max_engine_seconds=max_engine_seconds, num_engines=num_engines
+            )
+        return self._runs[root]
+
+    @asynccontextmanager
+    async def seat(self, run: Run, *, width: int) -> AsyncIterator[SeatedEngine]:
+        """The engine as one admitted question sees it."""
+        async with self.admission.seat(width) as seat:
+            yield SeatedEngine(self, run, seat)
+
+    def stop(self, reason: str) -> None:
+        """End in order: nothing new begins, requests in the engine may finish."""
+        self.admission.stop(Stopped(reason))
+        self._stop.set()
+
+    async def stopped(self) -> None:
+        """Wait for `stop`, then raise its Stopped."""
+        await self._stop.wait()
+        self.admission.check()
+
+    async def watch(self) -> None:
+        """Once a second: write the usage files, and see whether the engine still makes tokens. Runs for ever."""
+        progress, progress_at, before = (-1, -1), time.monotonic(), time.monotonic()
+        busy, total = 0.0, 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            running = sum(run.usage.running for run in self._runs.values())
+            admission = self.admission
+            admission.settle()
+            for run in self._runs.values():
+                share = run.usage.running / running if running else 0.0
+                run.usage.engine_seconds += share * (now - before)
+                run.usage.busy_slot_seconds += share * (admission.busy_slot_seconds - busy)
+                run.usage.slot_seconds += share * (admission.slot_seconds - total)
+                run.usage.slots = admission.slots
+                if share:
+                    await asyncio.to_thread(run.usage.save, run.usage.snapshot())
+            before, busy, total = now, admission.busy_slot_seconds, admission.slot_seconds
+            latest = (self.engine.tokens_made, self._finished)
+            if latest != progress or not running or latest[0] < 0:
+                progress, progress_at = latest, now
+            elif now - progress_at > self._stall_timeout_s:
+                self.engine_died(
+                    f"no token for {now - progress_at:.0f} s with {running} requests running; "
+                    "engine.stall_timeout_s is the limit"
+                )
+
+    def engine_died(self, reason: str) -> None:
+        """Record what was in flight, then end this process: only a new one gets a new engine (F04)."""
+        for run in self._runs.values():
+            if run.in_flight:
+                record = {"reason": reason, "in_flight": sorted(run.in_flight)}
+                with (run.root / "engine_deaths.jsonl").open("ab") as file:
+                    file.write(json.dumps(record).encode() + b"\n")
+            run.usage.save(run.usage.snapshot())
+        self._die(reason)
+
+
+class SeatedEngine:
+    """What a Discussion uses (discussion.Generates): the engine behind a seat, counted against its run's caps."""
+
+    def __init__(self, dispatcher: Dispatcher, run: Run, seat: Seat) -> None:
+        self._dispatcher = dispatcher
+        self._run = run
+        self._seat = seat
+
+    @property
+    def max_model_len(self) -> int:
+        """Context in tokens."""
+        return self._dispatcher.engine.max_model_len
+
+    def prompt(self, messages: list[Message]) -> Prompt:
+        """See engines.base.Engine."""
+        return self._dispatcher.engine.prompt(messages)
+
+    async def generate(self, request: Request) -> Generation:
+        """Complete one prompt. Raises Stopped at a cap or after Dispatcher.stop."""
+        dispatcher, run = self._dispatcher, self._run
+        key = (request.work_id, request.round, request.agent)
+        if run.deaths[key] >= DEATHS_TO_POISON:
+            return Generation(
+                text="", prompt_tokens=0, cached_tokens=0, completion_tokens=0, finish_reason="engine_poison"
+            )
+        async with AsyncExitStack() as stack:
+            if run.deaths[key]:
+                await stack.enter_async_context(dispatcher._suspects)
+            dispatcher.admission.check()
+            reserved = request.prompt.length + request.sampling.max_tokens
+            run.reserve(reserved)
+            self._seat.begin()
+            run.usage.running += 1
+            run.in_flight.add(key)
+            used = 0
+            try:
+                generation = await dispatcher.engine.generate(replace(request, priority=self._seat.number))
+                used = generation.prompt_tokens + generation.completion_tokens
+                run.usage.add_generation(generation, round=request.round)
+            except EngineDied as error:
+                dispatcher.engine_died(str(error))
+                raise
+            finally:
+                run.in_flight.discard(key)
+                run.usage.running -= 1
+                dispatcher._finished += 1
+                self._seat.end()
+                run.give_back(reserved - used)
+        return generation
+
+
+def _deaths(root: Path) -> Counter[Key]:
+    """How often each key was in flight when an engine of this run died."""
+    try:
+        lines = (root / "engine_deaths.jsonl").read_bytes().splitlines()
+    except FileNotFoundError:
+        return Counter()
+    deaths: Counter[Key] = Counter()
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:  # the process was killed while it wrote
+            continue
+        deaths.update((work_id, round, agent) for work_id, round, agent in record["in_flight"])
+    return deaths
