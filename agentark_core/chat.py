@@ -119,12 +119,13 @@ class ChatFormat:
         cut = max((place + 1 for place, token in enumerate(ids) if token in self._thinking_end), default=0)
         if not cut and any(token in self._thinking_start for token in ids):
             cut = len(ids)
-        return self._text(ids[:cut]), self._text(ids[cut:])
+        text = self._text(ids[cut:])
+        # The template puts blank lines between the tags and the solution.
+        return self._text(ids[:cut]).strip(), text.lstrip() if cut else text
 
     def _text(self, ids: Sequence[int]) -> str:
         kept = [token for token in ids if token not in self._markup]
-        text = str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-        return text if len(kept) == len(ids) else text.strip()
+        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _end_of_turn(self) -> str:
         """The structural token that the template puts behind an assistant's turn."""

@@ -90,6 +90,16 @@ def test_decoding_drops_the_end_of_turn_and_thinking_tags_and_keeps_the_text(cha
     assert chat.decode(ids) == ("", COMPLETION)
 
 
+def test_thinking_is_told_from_the_solution_also_when_it_never_ends(tmp_path: Path) -> None:
+    chat = ChatFormat.load(tiny_models.make("qwen3", tmp_path))
+    start, end = (chat.tokenizer.convert_tokens_to_ids(tag) for tag in ("<think>", "</think>"))
+    first, second = (chat.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Step 1:", "Step 2:"))
+    assert chat.decode([start, *first, end, *second]) == ("Step 1:", "Step 2:")
+    assert chat.decode([*first, end, *second]) == ("Step 1:", "Step 2:"), "the template itself opened it"
+    assert chat.decode([start, *first]) == ("Step 1:", "")
+    assert chat.decode(first) == ("", "Step 1:")
+
+
 HOSTILE = [
     "{0}",
     "a {0} b {0}{0}",

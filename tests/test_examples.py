@@ -23,6 +23,7 @@ def turn(round: int, agent: int, text: str, *, status: TurnStatus = "ok") -> Tur
         completion_tokens=1,
         finish_reason="stop",
         status=status,
+        role="agent" if agent else "summariser",
     )
 
 
