@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,11 @@ def test_killed_between_rename_and_entry_the_orphan_is_ignored_and_recommitted_w
     assert sum(committed_keys(tmp_path).values()) == len(KEYS)
 
 
-def test_ctrl_c_at_any_call_of_a_commit_leaves_all_or_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_at_any_call_of_a_commit_leaves_all_or_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     number, struck = 0, True
+    # A shell that starts the tests in the background has SIGINT ignored; Python then installs no handler of its own.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     while struck:
         store = make_store(tmp_path / str(number))
         table = turns_to_table([generate("s0", key, counter=tmp_path / "generated.txt") for key in KEYS])
