@@ -12,7 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,22 +38,35 @@ class Run:
         self.usage = usage.Usage(root)
         self.tokens_left = max(0, max_tokens - tokens) // num_engines if max_tokens else None
         self.seconds_left = max(0.0, max_engine_seconds - seconds) / num_engines if max_engine_seconds else None
+        self._reservations = 0
+        self._given_back = asyncio.Event()
         self.in_flight: set[Key] = set()
         self.deaths = _deaths(root)
 
-    def reserve(self, tokens: int) -> None:
-        """Take tokens off the cap, or raise Stopped: a request is sent only if all of it is still allowed."""
-        if self.seconds_left is not None and self.usage.engine_seconds >= self.seconds_left:
-            raise self._spent("engine.max_engine_hours")
-        if self.tokens_left is not None:
-            if tokens > self.tokens_left:
+    async def reserve(self, tokens: int) -> None:
+        """Take all tokens that a request may use off the cap, so that the cap is never exceeded.
+
+        Near the cap a request waits for what those in flight give back. Raises Stopped once nothing is left to wait for.
+        """
+        while True:
+            if self.seconds_left is not None and self.usage.engine_seconds >= self.seconds_left:
+                raise self._spent("engine.max_engine_hours")
+            if self.tokens_left is None or tokens <= self.tokens_left:
+                break
+            if not self._reservations:
                 raise self._spent("engine.max_tokens_total")
+            self._given_back.clear()
+            await self._given_back.wait()
+        self._reservations += 1
+        if self.tokens_left is not None:
             self.tokens_left -= tokens
 
     def give_back(self, tokens: int) -> None:
-        """Return what a finished request did not use."""
+        """End a reservation and return what the request did not use."""
+        self._reservations -= 1
         if self.tokens_left is not None:
             self.tokens_left += tokens
+        self._given_back.set()
 
     def _spent(self, cap: str) -> Stopped:
         tokens, seconds = usage.spent(self.root)
@@ -72,8 +85,8 @@ class Dispatcher:
         self._stall_timeout_s = stall_timeout_s
         self._die = die
         self._runs: dict[Path, Run] = {}
-        self._suspects = asyncio.Lock()
-        self._finished = 0
+        self.alone = asyncio.Lock()  # held by the one suspect in flight
+        self.finished = 0
         self._stop = asyncio.Event()
 
     def run(self, root: Path, *, max_tokens: int, max_engine_seconds: float, num_engines: int) -> Run:
@@ -119,7 +132,7 @@ class Dispatcher:
                 if share:
                     await asyncio.to_thread(run.usage.save, run.usage.snapshot())
             before, busy, total = now, admission.busy_slot_seconds, admission.slot_seconds
-            latest = (self.engine.tokens_made, self._finished)
+            latest = (self.engine.tokens_made, self.finished)
             if latest != progress or not running or latest[0] < 0:
                 progress, progress_at = latest, now
             elif now - progress_at > self._stall_timeout_s:
@@ -164,30 +177,32 @@ class SeatedEngine:
             return Generation(
                 text="", prompt_tokens=0, cached_tokens=0, completion_tokens=0, finish_reason="engine_poison"
             )
-        async with AsyncExitStack() as stack:
-            if run.deaths[key]:
-                await stack.enter_async_context(dispatcher._suspects)
-            dispatcher.admission.check()
-            reserved = request.prompt.length + request.sampling.max_tokens
-            run.reserve(reserved)
-            self._seat.begin()
-            run.usage.running += 1
-            run.in_flight.add(key)
-            used = 0
+        async with dispatcher.alone if run.deaths[key] else nullcontext():
+            reserved, used = request.prompt.length + request.sampling.max_tokens, 0
+            await run.reserve(reserved)
             try:
-                generation = await dispatcher.engine.generate(replace(request, priority=self._seat.number))
+                generation = await self._send(request, key)
                 used = generation.prompt_tokens + generation.completion_tokens
-                run.usage.add_generation(generation, round=request.round)
-            except EngineDied as error:
-                dispatcher.engine_died(str(error))
-                raise
             finally:
-                run.in_flight.discard(key)
-                run.usage.running -= 1
-                dispatcher._finished += 1
-                self._seat.end()
                 run.give_back(reserved - used)
+        run.usage.add_generation(generation, round=request.round)
         return generation
+
+    async def _send(self, request: Request, key: Key) -> Generation:
+        run = self._run
+        self._seat.begin()
+        run.usage.running += 1
+        run.in_flight.add(key)
+        try:
+            return await self._dispatcher.engine.generate(replace(request, priority=self._seat.number))
+        except EngineDied as error:
+            self._dispatcher.engine_died(str(error))
+            raise
+        finally:
+            run.in_flight.discard(key)
+            run.usage.running -= 1
+            self._dispatcher.finished += 1
+            self._seat.end()
 
 
 def _deaths(root: Path) -> Counter[Key]:
