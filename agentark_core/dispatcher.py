@@ -46,7 +46,7 @@ class Run:
     async def reserve(self, tokens: int) -> None:
         """Take all tokens that a request may use off the cap, so that the cap is never exceeded.
 
-        Near the cap a request waits for what those in flight give back. Raises Stopped once nothing is left to wait for.
+        Near the cap a request waits for what those in flight give back. Raises Stopped once nothing is in flight.
         """
         while True:
             if self.seconds_left is not None and self.usage.engine_seconds >= self.seconds_left:
