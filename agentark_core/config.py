@@ -174,6 +174,10 @@ class EngineConfig(Section):
             raise ValueError("kind openai needs the section endpoint, and no other kind takes one")
         if (self.kind == "replay") != bool(self.replay):
             raise ValueError("kind replay needs the fingerprint in replay, and no other kind takes one")
+        if 0 < self.num_gpus < self.tensor_parallel_size:
+            raise ValueError(
+                f"num_gpus {self.num_gpus:g} is less than tensor_parallel_size {self.tensor_parallel_size}"
+            )
         return self
 
 

@@ -23,6 +23,9 @@ from agentark_core.errors import AgentArkError, ConfigError, EngineError
 from agentark_core.shards import Caps, ShardJob, run_shard
 
 SHARDS_PER_ENGINE = 2
+RESERVE_TIMEOUT_S = 120
+"""For a cluster that is busy, or grows on demand."""
+
 OBJECT_STORE_BYTES = 256 * 1024**2
 """Traces never pass through Ray's object store, so the embedded cluster's can be small."""
 
@@ -128,16 +131,20 @@ class EnginePool:
         self._model = model
         self._engine = engine
         self._actors: list[Any] = []
+        self._group: Any = None
         self._free: queue.Queue[Any] = queue.Queue()
 
     def start(self) -> None:
         """Create the actors if there are none yet. Their engines load the model with their first shard."""
         connect()
         import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         if self._actors:
             return
+        self._group = self._reserve()
         remote = ray.remote(DebateActor).options(
+            scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=self._group),
             num_cpus=self._engine.num_cpus,
             num_gpus=self._engine.num_gpus,
             max_restarts=self._engine.max_restarts,
@@ -150,6 +157,26 @@ class EnginePool:
         ]
         for actor in self._actors * SHARDS_PER_ENGINE:
             self._free.put(actor)
+
+    def _reserve(self) -> Any:
+        """A placement group with one bundle an engine: all GPUs of a tensor-parallel engine on one node, all engines or
+        none. Raises EngineError if the cluster does not have them."""
+        import ray
+
+        engine = self._engine
+        bundle = {name: amount for name, amount in (("CPU", engine.num_cpus), ("GPU", engine.num_gpus)) if amount} or {
+            "CPU": 0.001
+        }
+        group = ray.util.placement_group([bundle] * engine.num_engines, strategy="PACK")
+        if not group.wait(timeout_seconds=RESERVE_TIMEOUT_S):
+            ray.util.remove_placement_group(group)
+            free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+            raise EngineError(
+                f"engine: {engine.num_engines} engines of {bundle} did not fit the cluster within "
+                f"{RESERVE_TIMEOUT_S} s (free: {free or 'nothing'}); lower engine.num_engines, num_cpus or num_gpus, "
+                "or add nodes"
+            )
+        return group
 
     def pids(self) -> list[int]:
         """Process ids of the actors."""
@@ -181,6 +208,8 @@ class EnginePool:
 
         for actor in self._actors:
             ray.kill(actor)
+        if self._actors:
+            ray.util.remove_placement_group(self._group)
         self._actors = []
 
     def stop(self, reason: str) -> None:
