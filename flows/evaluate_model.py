@@ -14,7 +14,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from agentark_core import evaluation, evaluation_report, model_files
+from agentark_core import evaluation, evaluation_report, model_files, strategies
 from agentark_core.config import DebateConfig, EvaluateConfig, ModelConfig
 from agentark_core.ledger import atomic_write_text
 from flows import stage
@@ -49,7 +49,7 @@ def teacher_methods(config: EvaluateConfig, *, problems: ProblemSet) -> list[Met
     teacher, debate = config.teacher, config.debate
     if teacher is None:
         return []
-    calls = config.evaluation.majority_samples or debate.num_agents * debate.num_rounds + (debate.summariser != "never")
+    calls = config.evaluation.majority_samples or strategies.max_calls(debate)
     temperature = debate.sampling.temperature
 
     def spec(name: str, how: DebateConfig) -> DebateSpec:

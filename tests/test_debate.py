@@ -1,62 +1,12 @@
-"""Control flow of a debate, against a scripted engine that records what each agent was shown."""
+"""Control flow of a debate and what all strategies share, against a scripted engine."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import pytest
+from scripted import Scripted, boxed, run, split
 
-from agentark_core import debate
-from agentark_core.config import DebateConfig, SamplingConfig
-from agentark_core.types import SUMMARISER, Debate, Generation, Message, Problem, Turn
-
-PROBLEM = Problem(problem_id="p-1", dataset="t", task="number", question="What is 6 * 7?", gold="42")
-
-
-class Scripted:
-    """Answers by (round, agent); keeps the prompts. One token per character."""
-
-    max_model_len = 100_000
-
-    def __init__(self, answer: Callable[[int, int], str], *, finish: str = "stop") -> None:
-        self.answer, self.finish = answer, finish
-        self.shown: dict[tuple[int, int], str] = {}
-
-    def prompt_ids(self, messages: list[Message]) -> list[int]:
-        return [ord(character) for character in messages[-1]["content"]]
-
-    async def generate(
-        self, prompt_ids: list[int], *, sampling: SamplingConfig, seed: int, request_id: str
-    ) -> Generation:
-        _, round, agent = request_id.split("-")
-        key = (int(round), int(agent))
-        self.shown[key] = "".join(map(chr, prompt_ids))
-        await asyncio.sleep(0.001 * (10 - key[1]))  # later agents finish first
-        text = self.answer(*key)
-        return Generation(
-            text=text,
-            prompt_tokens=len(prompt_ids),
-            cached_tokens=0,
-            completion_tokens=len(text),
-            finish_reason=self.finish,
-        )
-
-
-def run(engine: Scripted, *, recorded: dict[tuple[int, int], Turn] | None = None, **config: object) -> Debate:
-    new: list[Turn] = []
-    plan = debate.Plan(config=DebateConfig.model_validate(config), wording="general", base_seed=0)
-    result = asyncio.run(
-        debate.run(PROBLEM, work_id="w", plan=plan, engine=engine, recorded=recorded or {}, on_turn=new.append)
-    )
-    assert {(t.round, t.agent) for t in new} == {(t.round, t.agent) for t in result.turns} - set(recorded or {})
-    return result
-
-
-def boxed(value: object) -> str:
-    return f"So it is \\boxed{{{value}}}."
-
-
-def split(round: int, agent: int) -> str:
-    return boxed(agent)
+from agentark_core.discussion import ending, loops
+from agentark_core.types import SUMMARISER
 
 
 def test_every_agent_speaks_every_round_and_the_summariser_once() -> None:
@@ -92,22 +42,6 @@ def test_summariser_when_split_is_silent_after_unanimity() -> None:
     assert run(Scripted(split), num_agents=3, summariser="never").summary is None
 
 
-def test_board_shares_one_prefix_and_marks_the_own_solution() -> None:
-    engine = Scripted(split)
-    run(engine, num_agents=3, num_rounds=2, layout="board")
-    prompts = [engine.shown[(2, agent)] for agent in (1, 2, 3)] + [engine.shown[(3, SUMMARISER)]]
-    tails = [prompt.removeprefix(prompts[0][: prompts[0].rindex("You are agent")]) for prompt in prompts[:3]]
-    assert tails == [f"You are agent {n}; you wrote solution number {n}." for n in (1, 2, 3)]
-    assert all(boxed(n) in prompt for prompt in prompts for n in (1, 2, 3))
-
-
-def test_peers_hides_the_own_solution() -> None:
-    engine = Scripted(split)
-    run(engine, num_agents=3, num_rounds=2, layout="peers")
-    assert boxed(2) not in engine.shown[(2, 2)]
-    assert boxed(1) in engine.shown[(2, 2)] and boxed(3) in engine.shown[(2, 2)]
-
-
 def test_truncated_solutions_are_not_shown_to_peers() -> None:
     engine = Scripted(split, finish="length")
     result = run(engine, num_agents=2, num_rounds=2)
@@ -117,8 +51,7 @@ def test_truncated_solutions_are_not_shown_to_peers() -> None:
 
 
 def test_prompt_over_the_context_never_reaches_the_engine() -> None:
-    engine = Scripted(split)
-    engine.max_model_len = 60
+    engine = Scripted(split, context=60)
     result = run(engine, num_agents=2, num_rounds=1, sampling={"max_tokens": 50})
     assert {turn.status for turn in result.turns} == {"over_context"}
     assert engine.shown == {}
@@ -143,3 +76,74 @@ def test_single_answer_is_a_debate_of_one_agent_and_one_round() -> None:
     result = run(Scripted(lambda round, agent: boxed(42)), num_agents=1, num_rounds=1, quorum=0, summariser="never")
     assert len(result.turns) == 1
     assert result.turns[0].answer == "42"
+
+
+def long_answer(round: int, agent: int) -> str:
+    return "\n".join(f"Step {step}: agent {agent} counts to {step}." for step in range(40)) + "\n" + boxed(agent)
+
+
+@pytest.mark.parametrize("layout", ["board", "peers", "history"])
+def test_solutions_over_the_context_are_shortened_to_their_ends_alike(layout: str) -> None:
+    engine = Scripted(long_answer, context=4_000)
+    result = run(engine, num_agents=5, num_rounds=2, layout=layout, summariser="always", sampling={"max_tokens": 100})
+    assert {turn.status for turn in result.turns} == {"ok"}
+    second = [turn for turn in result.turns if turn.round == 2]
+    assert len({turn.shown_limit for turn in second}) == 1 and 0 < second[0].shown_limit < len(long_answer(1, 1))
+    assert all(turn.prompt_tokens + 100 <= 4_000 for turn in second)
+    assert max(turn.prompt_tokens for turn in second) > 3_500, "no more is cut than is needed"
+    assert all(boxed(n) in engine.shown[(2, 1)] for n in (2, 3, 4, 5)), "the end of a solution holds its answer"
+    assert "..." in engine.shown[(2, 1)] and "Step 0:" not in engine.shown[(2, 1)]
+
+
+def test_over_context_instead_of_shortening_on_request() -> None:
+    result = run(
+        Scripted(long_answer, context=4_000),
+        num_agents=5,
+        num_rounds=2,
+        long_solutions="over_context",
+        sampling={"max_tokens": 100},
+    )
+    assert [turn.status for turn in result.turns] == ["ok"] * 5 + ["over_context"] * 5 + ["ok"]
+    assert result.answer == "0", "only the summariser, who sees nothing, has an answer"
+
+
+def test_an_ending_starts_at_a_line_and_is_no_longer_than_asked() -> None:
+    assert ending("short", 10) == "short"
+    assert ending("one\ntwo\nthree", 9) == "...three"
+    assert ending("x" * 50 + "7", 10) == "...xxxxxxxxx7"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_loop"),
+    [
+        ("so we add 7. " * 40, True),
+        ("A long beginning that is fine. " + "no " * 200, True),
+        ("0" * 500, True),
+        ("".join(f"Step {n}: {n} + 1 = {n + 1}\n" for n in range(60)), False),
+        ("one two three", False),
+        ("", False),
+    ],
+)
+def test_repeat_loops_are_told_from_long_reasoning(text: str, is_loop: bool) -> None:
+    assert loops(text) is is_loop
+
+
+def test_a_loop_that_was_cut_off_is_a_repeat_loop_and_has_no_answer() -> None:
+    result = run(Scripted(lambda round, agent: "The answer is 42. " * 50, finish="length"), num_agents=2, num_rounds=1)
+    assert {(turn.status, turn.answer) for turn in result.turns if turn.agent} == {("repeat_loop", None)}
+
+
+def test_peers_see_thinking_only_on_request() -> None:
+    for show in (False, True):
+        engine = Scripted(split, thinking="hm, let me see")
+        result = run(engine, num_agents=2, num_rounds=2, show_thinking=show)
+        assert ("let me see" in engine.shown[(2, 1)]) is show
+        assert all(turn.thinking == "hm, let me see" for turn in result.turns)
+
+
+def test_the_decision_is_the_summary_or_the_vote() -> None:
+    def answer(round: int, agent: int) -> str:
+        return boxed(7) if agent == SUMMARISER else boxed(42 if agent < 3 else 1)
+
+    assert run(Scripted(answer), num_agents=3, summariser="always").answer == "7"
+    assert run(Scripted(answer), num_agents=3, summariser="never").answer == "42"

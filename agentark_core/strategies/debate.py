@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from agentark_core import prompts
 from agentark_core.discussion import Discussion, Outcome, ShowText
+from agentark_core.strategies.interface import strategy
 from agentark_core.types import SUMMARISER, Message, Turn
 
 
+@strategy
 async def debate(discussion: Discussion) -> Outcome:
     """Agents 1..n in rounds 1..K; the summariser is agent 0 in the round after the last."""
     config, question, wording = discussion.config, discussion.problem.question, discussion.wording
