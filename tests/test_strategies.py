@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Scripted, boxed, run, split
 
-from agentark_core import strategies
-from agentark_core.config import DebateConfig
+from agentark_core import examples, strategies
+from agentark_core.answers import equivalent
+from agentark_core.config import DebateConfig, ExamplesConfig
 from agentark_core.discussion import Discussion
 from agentark_core.errors import ConfigError
+from agentark_core.stored import read_debates
 from agentark_core.strategies import verdicts
-from agentark_core.types import Turn
+from agentark_core.types import Turn, Verdict
 
 NAMES = sorted(strategies.BUILT_IN)
 
@@ -151,3 +156,26 @@ def test_the_documented_strategy_of_a_user_runs_and_its_source_is_part_of_the_ke
     assert run(Scripted(lambda r, a: boxed(1)), strategy="my_strategies:tie_breaker").stop_reason == "consensus"
     assert len(strategies.source_hash("my_strategies:tie_breaker")) == 16 != strategies.source_hash("debate")
     assert Discussion.__name__ in code
+
+
+@pytest.mark.slow
+def test_every_strategy_runs_on_a_real_engine_and_feeds_extraction(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("shards_on_vllm.py")
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
+    subprocess.run([sys.executable, str(script), str(tmp_path), "12", *NAMES], check=True, env=environment, timeout=300)
+    for name in NAMES:
+        debates = list(read_debates(tmp_path, fingerprint=name))
+        turns = [turn for debate in debates for turn in debate.turns]
+        assert len(debates) == 12 and all(turn.work_id and turn.text for turn in turns)
+        assert len({(turn.work_id, turn.round, turn.agent) for turn in turns}) == len(turns)
+        assert sum(debate.answer is not None for debate in debates) >= 8
+        verdicts = {
+            (turn.work_id, turn.round, turn.agent): Verdict(label="correct", method="fast", extracted=turn.answer)
+            for debate in debates
+            for turn in debate.turns
+            if turn.answer is not None and equivalent(turn.answer, debate.problem.gold, task=debate.problem.task)
+        }
+        kept, counts = examples.build(
+            debates, verdicts, config=ExamplesConfig(), wording="arkling", source_fingerprint=name
+        )
+        assert kept and counts["kept"] == len(kept), f"{name}: {counts}"
