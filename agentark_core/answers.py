@@ -12,6 +12,7 @@ Responses are hostile text: nothing is evaluated, only the last MAX_TEXT charact
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
@@ -128,6 +129,12 @@ def group(answers: Sequence[str | None], *, task: str) -> list[int | None]:
     kind = kind_of(task)
     clusters: dict[object, int] = {}
     return [None if a is None else clusters.setdefault(_key(a, kind=kind), len(clusters)) for a in answers]
+
+
+def agreement(answers: Sequence[str | None], *, task: str) -> float:
+    """Share (0..1) of the answers in the largest group of equivalent ones; a missing answer agrees with nothing."""
+    sizes = Counter(number for number in group(answers, task=task) if number is not None)
+    return max(sizes.values(), default=0) / len(answers)
 
 
 def majority(answers: Sequence[str | None], *, task: str) -> str | None:

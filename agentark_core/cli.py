@@ -108,10 +108,36 @@ def debates(
     limit: Annotated[int, typer.Option(min=1, help="Debates to list.")] = 20,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """List debate runs and debates, or print one debate readably."""
+    """List debate runs; the debates of one run and what its rounds changed; or print one debate. Running ones too."""
     from agentark_core import debates_view
 
     typer.echo(debates_view.render(home, run=run, show=show, limit=limit))
+
+
+@app.command()
+def watch(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Fingerprints; default: newest.")] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Show a running job's debates until they end: progress, tokens/s, cache hits, accuracy so far, time left.
+
+    It only reads files; Ctrl-C ends the view, not the job.
+    """
+    from agentark_core import live_view
+
+    typer.echo(live_view.watch_runs(home, runs or []))
+
+
+@app.command()
+def consensus(
+    run: Annotated[str, typer.Argument(help="Fingerprint of a debate run made with debate.quorum=0.")],
+    quorum: Annotated[float, typer.Option(help="Share of the agents that must agree to stop.")] = 1.0,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """What stopping at a consensus would have changed: same answers, accuracy, turns and tokens saved."""
+    from agentark_core.consensus import render
+
+    typer.echo(render(home, run=run, quorum=quorum))
 
 
 @app.command()

@@ -1,29 +1,29 @@
-"""`agentark debates`: debate runs, the debates of one run, or one debate, as plain text.
+"""`agentark debates`: debate runs, the debates of one run with what its rounds changed, or one debate, as plain text.
 
-Text of models and data goes through rich's Text, so no markup in it is interpreted, and control characters are shown
-as escapes: a trace cannot move the terminal's cursor.
+Debates of shards that are not committed yet are read from their journals, so a running job shows too.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
-from io import StringIO
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
-from agentark_core import records
+from agentark_core import records, terminal
 from agentark_core.errors import ConfigError, DataError
+from agentark_core.journaled import RUNNING, read_journaled
 from agentark_core.ledger import Store
+from agentark_core.rounds import flips
 from agentark_core.stored import debate_runs, read_debates, read_verdicts, verdict_store
-from agentark_core.types import SUMMARISER, Debate, Turn, Verdict
+from agentark_core.terminal import add_row, safe
+from agentark_core.types import Debate, Turn, Verdict
 
-WIDTH = 110
+VOTE = "vote correct, % [95 %]"
 
 
 def render(home: Path, *, run: str, show: str, limit: int) -> str:
@@ -33,25 +33,43 @@ def render(home: Path, *, run: str, show: str, limit: int) -> str:
         raise ConfigError(
             f"--run {run}: no such debate run under {home}/ledger; there are: {', '.join(runs) or 'none'}"
         )
-    console = Console(file=StringIO(), width=WIDTH, color_system=None, highlight=False)
+    console = terminal.page()
     if show:
         for name in [run] if run else runs:
-            for debate in read_debates(home, fingerprint=name):
+            for debate in _debates(home, name):
                 if show in (debate.work_id, debate.problem.problem_id):
                     _show(console, debate, verdicts=_verdicts(home, name))
-                    return _text(console)
+                    return terminal.text(console)
         raise ConfigError(f"--show {show}: no debate with this work id or question id; list them with --run RUN")
     if run:
         _list(console, home, run=run, limit=limit)
     else:
         _runs(console, home, runs=runs)
-    return _text(console)
+    return terminal.text(console)
+
+
+def _debates(home: Path, run: str) -> Iterator[Debate]:
+    # In this order, a shard that is committed meanwhile is found in one of the two.
+    yield from read_journaled(home, fingerprint=run)
+    yield from read_debates(home, fingerprint=run)
 
 
 def _runs(console: Console, home: Path, *, runs: list[str]) -> None:
-    table = _table("run", "questions from", "model", "agents x rounds", "questions", "turns", "statuses", "verdicts")
+    table = terminal.table(
+        "run",
+        "questions from",
+        "model",
+        "agents x rounds",
+        "state",
+        "questions",
+        "turns",
+        "statuses",
+        "verdicts",
+        whole=("run", "model"),
+    )
     for name in runs:
         store = Store(home, stage="debates", fingerprint=name)
+        problems = Store(home, stage="problems", fingerprint=store.config["problems"])
         config, metas = store.config, [entry.meta for entry in store.entries().values()]
         debate = config.get("debate")
         statuses: Counter[str] = Counter()
@@ -60,56 +78,135 @@ def _runs(console: Console, home: Path, *, runs: list[str]) -> None:
         verdicts: Counter[str] = Counter()
         for entry in verdict_store(home, debates=name).entries().values():
             verdicts.update(entry.meta)
-        _row(
+        questions, asked = (sum(meta["questions"] for meta in metas)), sum(e.rows for e in problems.entries().values())
+        add_row(
             table,
             name,
-            _safe(config["dataset"]),
+            safe(config["dataset"]),
             config.get("model_revision", "imported"),
             f"{debate['num_agents']} x {debate['num_rounds']}" if debate else "-",
-            str(sum(meta["questions"] for meta in metas)),
+            _state(store, problems),
+            f"{questions}" if questions == asked else f"{questions} of {asked}",
             str(sum(meta["turns"] for meta in metas)),
-            _counts(statuses),
-            _counts(verdicts) or "not verified",
+            terminal.counts(statuses),
+            terminal.counts(verdicts) or "not verified",
         )
     console.print(table if runs else "no debates yet: run build-traces or `agentark import`")
 
 
+def _state(store: Store, problems: Store) -> str:
+    left = problems.committed() - store.committed()
+    if not left:
+        return "complete"
+    return "running" if any(store.held(shard) for shard in sorted(left)) else "unfinished"
+
+
 def _list(console: Console, home: Path, *, run: str, limit: int) -> None:
+    going_on = list(islice(read_journaled(home, fingerprint=run), limit))
+    if going_on:
+        console.print(f"not committed yet, from the journals (up to {limit}):")
+        _table(console, going_on, verdicts={})
+    if not Store(home, stage="debates", fingerprint=run).committed():
+        return
     verdicts = _verdicts(home, run)
-    table = _table("question id", "question", "gold", "rounds", "ended by", "answers of the last round")
-    for number, debate in enumerate(read_debates(home, fingerprint=run)):
-        if number == limit:
-            break
-        answers = " ".join(f"{_safe(turn.answer or '-')}{_mark(turn, verdicts)}" for turn in debate.final_turns)
+    _table(console, islice(read_debates(home, fingerprint=run), limit), verdicts=verdicts)
+    _endings(console, home, run=run)
+    _rounds(console, home, run=run, verdicts=verdicts)
+
+
+def _table(console: Console, debates: Iterable[Debate], *, verdicts: dict[records.TurnKey, Verdict]) -> None:
+    table = terminal.table(
+        "question id", "question", "gold", "rounds", "ended by", "answers of the last round", whole=("question id",)
+    )
+    for debate in debates:
+        answers = " ".join(f"{safe(turn.answer or '-')}{_mark(turn, verdicts)}" for turn in debate.final_turns)
         question = debate.problem.question.replace("\n", " ")
-        _row(
+        add_row(
             table,
             debate.problem.problem_id,
-            _safe(question if len(question) <= 40 else question[:39] + "…"),
-            _safe(debate.problem.gold),
+            safe(question if len(question) <= 40 else question[:39] + "…"),
+            safe(debate.problem.gold),
             str(debate.final_round),
-            debate.stop_reason,
+            safe(debate.stop_reason),
             answers,
         )
     console.print(table)
 
 
-def _show(console: Console, debate: Debate, *, verdicts: dict[records.TurnKey, Verdict]) -> None:
-    console.print(Rule(f"question {debate.problem.problem_id}", align="left"))
-    console.print(Text(_safe(debate.problem.question)))
-    console.print(
-        Text(f"gold: {_safe(debate.problem.gold)}    ended by: {debate.stop_reason}    work id: {debate.work_id}")
+def _endings(console: Console, home: Path, *, run: str) -> None:
+    """Why the committed debates ended, and what consensus stop saved."""
+    metas = [entry.meta for entry in Store(home, stage="debates", fingerprint=run).entries().values()]
+    stop_reasons: Counter[str] = Counter()
+    for meta in metas:
+        stop_reasons.update(meta["stop_reasons"])
+    console.print(Text(f"ended by: {terminal.counts(stop_reasons)}"))
+    turns, tokens = (sum(meta[name] for meta in metas) for name in ("saved_turns", "saved_tokens"))
+    if turns:
+        console.print(
+            f"saved by consensus stop: {turns:,} turns, about {tokens:,} completion tokens (as many a turn as in the "
+            "last round held)"
+        )
+
+
+def _rounds(console: Console, home: Path, *, run: str, verdicts: dict[records.TurnKey, Verdict]) -> None:
+    """What each round changed, on the shards that are verified."""
+    store = Store(home, stage="debates", fingerprint=run)
+    shards = sorted(store.committed() & verdict_store(home, debates=run).committed())
+    rows = flips(read_debates(home, fingerprint=run, shards=shards), verdicts)
+    if not rows:
+        return
+    table = terminal.table(
+        "round",
+        "solutions",
+        "statuses",
+        "shortened",
+        "to right",
+        "to wrong",
+        "of pairs",
+        VOTE,
+        "of questions",
+        whole=(VOTE,),
     )
+    for row in rows:
+        add_row(
+            table,
+            str(row.round),
+            f"{row.turns:,}",
+            terminal.counts(row.statuses),
+            f"{row.shortened:,}",
+            f"{row.to_right:,}" if row.pairs else "-",
+            f"{row.to_wrong:,}" if row.pairs else "-",
+            f"{row.pairs:,}" if row.pairs else "-",
+            terminal.share(row.correct, row.questions),
+            f"{row.questions:,}" + (f" ({row.undecided:,} undecided)" if row.undecided else ""),
+        )
+    console.print(table)
+    console.print(
+        "shortened: solutions whose prompt showed shortened solutions. to right, to wrong: an agent's solution against "
+        "its previous one; pairs: both decided by the verifier. vote: majority of the agents after the round; a debate "
+        "that ended earlier counts with its last vote."
+    )
+
+
+def _show(console: Console, debate: Debate, *, verdicts: dict[records.TurnKey, Verdict]) -> None:
+    console.print(Rule(Text(f"question {debate.problem.problem_id}"), align="left"))
+    console.print(safe(debate.problem.question))
+    ended = "running" if debate.stop_reason == RUNNING else f"ended by: {safe(debate.stop_reason)}"
+    decision = "" if debate.answer is None else f"    decision: {safe(debate.answer)}"
+    console.print(f"gold: {safe(debate.problem.gold)}{decision}    {ended}    work id: {debate.work_id}")
     for turn in debate.turns:
-        who = "summariser" if turn.agent == SUMMARISER else f"round {turn.round}, agent {turn.agent}"
+        who = f"agent {turn.agent}" if turn.role == "agent" else turn.role
         verdict = verdicts.get((turn.work_id, turn.round, turn.agent))
-        console.print(Rule(Text(f"{who}: {_safe(turn.answer or 'no answer')} {_mark(turn, verdicts)}"), align="left"))
-        console.print(Text(_safe(turn.text)))
-        tokens = (
+        header = f"round {turn.round}, {who}: {safe(turn.answer or 'no answer')} {_mark(turn, verdicts)}"
+        console.print(Rule(Text(header), align="left"))
+        console.print(safe(turn.text))
+        notes = [turn.status, turn.finish_reason]
+        notes.append(
             f"{turn.prompt_tokens} prompt ({turn.cached_tokens} cached) + {turn.completion_tokens} completion tokens"
         )
-        decided = f"{verdict.label} by {verdict.method}" if verdict else "not verified"
-        console.print(Text(f"[{turn.status}, {turn.finish_reason}; {tokens}; seed {turn.seed}; {decided}]"))
+        notes += [f"solutions in the prompt shortened to {turn.shown_limit} characters"] if turn.shown_limit else []
+        notes += [f"seed {turn.seed}", f"{verdict.label} by {verdict.method}" if verdict else "not verified"]
+        console.print(f"[{'; '.join(notes)}]")
 
 
 def _verdicts(home: Path, run: str) -> dict[records.TurnKey, Verdict]:
@@ -122,32 +219,3 @@ def _verdicts(home: Path, run: str) -> dict[records.TurnKey, Verdict]:
 def _mark(turn: Turn, verdicts: dict[records.TurnKey, Verdict]) -> str:
     verdict = verdicts.get((turn.work_id, turn.round, turn.agent))
     return {"correct": "+", "incorrect": "x", "undecided": "?"}[verdict.label] if verdict else ""
-
-
-def _safe(text: str) -> str:
-    return "".join(
-        character
-        if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
-        else f"\\u{ord(character):04x}"
-        for character in text
-    )
-
-
-def _counts(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-
-
-def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for header in headers:
-        table.add_column(header, overflow="fold", no_wrap=header in ("run", "model", "question id"))  # to be copied
-    return table
-
-
-def _row(table: Table, *cells: str) -> None:
-    table.add_row(*(Text(cell) for cell in cells))
-
-
-def _text(console: Console) -> str:
-    assert isinstance(console.file, StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())

@@ -8,7 +8,6 @@ are not made again, seeds follow from the key, and every turn ends with a status
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -109,9 +108,7 @@ class Discussion:
 
     def agreement(self, turns: Sequence[Turn]) -> float:
         """Share (0..1) of the turns in the largest group of equivalent answers; turns without an answer disagree."""
-        clusters = answers.group([turn.answer for turn in turns], task=self.problem.task)
-        sizes = Counter(cluster for cluster in clusters if cluster is not None)
-        return max(sizes.values(), default=0) / len(turns)
+        return answers.agreement([turn.answer for turn in turns], task=self.problem.task)
 
     def vote(self, turns: Sequence[Turn]) -> str | None:
         """The answer that most turns gave; None if none has one."""

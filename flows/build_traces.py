@@ -36,7 +36,8 @@ def build_traces(config: BuildTracesConfig, *, parent_run_id: str = "") -> dict[
         seed=config.run.seed,
     )
     with stage.tracked("build-traces", config=config, home=home, parent_run_id=parent_run_id) as run:
-        totals = complete_debates([spec], model=config.teacher, engine=config.engine, home=home)["traces"]
+        done = complete_debates([spec], model=config.teacher, engine=config.engine, home=home, track=run)
+        totals = done["traces"]
         run.log_dataset(
             name=problem_set.dataset,
             digest=problem_set.fingerprint,

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import as_completed
 from prefect.logging import get_run_logger
 
@@ -22,6 +20,8 @@ from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.errors import EmptyDataset
 from agentark_core.ledger import ManifestEntry, Store
 from agentark_core.stored import verdict_store
+from agentark_core.tracking import Run
+from flows.debate_progress import shown
 from flows.ending import ended_in_order
 from tasks.trace_tasks import DebateSpec, debate_shard, verify_shard
 
@@ -29,9 +29,12 @@ Totals = dict[str, Any]
 
 
 def complete_debates(
-    specs: list[DebateSpec], *, model: ModelConfig, engine: EngineConfig, home: Path
+    specs: list[DebateSpec], *, model: ModelConfig, engine: EngineConfig, home: Path, track: Run | None = None
 ) -> dict[str, Totals]:
-    """Debate and verify every shard of every spec; returns the totals of each spec by its name."""
+    """Debate and verify every shard of every spec; returns the totals of each spec by its name.
+
+    track: the MLflow run that gets figures while the debates run.
+    """
     missing = []
     for spec in specs:
         if spec.problems.rows == 0:
@@ -42,15 +45,14 @@ def complete_debates(
         with ExitStack() as stack:
             pool = stack.enter_context(ray_pool.engine_pool(model_files.resolve(model), model=model, engine=engine))
             pool.start()
-            progress = cast(UUID, create_progress_artifact(progress=0.0, description="shards of debates committed"))
             futures = [
                 debate_shard.submit(shard, spec=spec, home=home, pool=pool, lease_timeout_s=engine.lease_timeout_s)
                 for spec, shard in missing
             ]
-            with ended_in_order(pool.stop):
-                for done, future in enumerate(as_completed(futures), start=1):
+            runs = list(dict.fromkeys(spec.fingerprint for spec, _ in missing))
+            with ended_in_order(pool.stop), shown(runs, home=home, track=track):
+                for future in as_completed(futures):
                     future.result()
-                    update_progress_artifact(progress, progress=100.0 * done / len(futures))
     for spec in specs:
         verify_all(spec.fingerprint, shards=spec.problems.shards, home=home)
     return {spec.name: totals(spec, home=home) for spec in specs}

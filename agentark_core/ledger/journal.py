@@ -76,6 +76,24 @@ def _predecessor(folder: Path, lease: Lease) -> bytes:
     return b""
 
 
+def read_journal(folder: Path, shard: str) -> list[Record]:
+    """Sound records of the shard's newest journal, oldest first; none if it has no journal.
+
+    For readers beside the holder: no lease is taken, nothing is changed, and a record that is being written, and so is
+    torn, is not there yet.
+    """
+    while True:
+        names = (path.name.removeprefix(f"{shard}.") for path in folder.glob(f"{shard}.*.journal"))
+        # The name of another shard may start with this one's.
+        epochs = [int(epoch) for name in names if (epoch := name.removesuffix(".journal")).isdecimal()]
+        if not epochs:
+            return []
+        try:
+            return _decode(journal_path(folder, shard, max(epochs)).read_bytes())[0]
+        except FileNotFoundError:  # a new holder has just made its copy and removed this one
+            continue
+
+
 class Journal:
     """The journal of one leased shard; one at a time, not for use from several threads. Made by `Store.journal`."""
 

@@ -105,6 +105,17 @@ def latest_epoch(folder: Path, shard: str) -> int:
     return epoch
 
 
+def is_held(folder: Path, shard: str) -> bool:
+    """Whether shard has a holder: its lease is not released, and its process is not known to be gone.
+
+    A look at files only, so a holder that died on another host, where nobody sees it, still counts.
+    """
+    epoch = latest_epoch(folder, shard)
+    if epoch == 0 or _read_beat(folder, shard, epoch) == _RELEASED:
+        return False
+    return not _is_gone(_read_owner(folder, shard, epoch))
+
+
 def _wait_for_silence(folder: Path, shard: str, epoch: int, *, timeout_s: float) -> None:
     """Return once the holder of epoch is known to be gone or silent; AlreadyRunning as soon as it shows life."""
     beat = _read_beat(folder, shard, epoch)

@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 from agentark_core.config import check_name
 from agentark_core.errors import ConfigError, CorruptData, DataError, EmptyDataset, InvalidName
 from agentark_core.ledger.files import atomic_write_json, fsync_folder, put_if_absent, storage_errors, write_durable
-from agentark_core.ledger.journal import Journal, journal_path
+from agentark_core.ledger.journal import Journal, Record, journal_path, read_journal
 from agentark_core.ledger.keys import canonical_json
-from agentark_core.ledger.lease import Lease, acquire, latest_epoch
+from agentark_core.ledger.lease import Lease, acquire, is_held, latest_epoch
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +150,10 @@ class Store:
         found = {name: self._entry(name) for name in (name.removesuffix(".json") for name in names)}
         return {shard: entry for shard, entry in found.items() if entry is not None}
 
+    def committed(self) -> set[str]:
+        """Names of the committed shards, without a look into their entries."""
+        return {path.name.removesuffix(".json") for path in (self.root / "manifest").glob("*.json")}
+
     def batches(self, shards: Iterable[str] | None = None, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """One verified table per committed shard, in name order, so that memory holds one shard.
 
@@ -185,6 +189,16 @@ class Store:
             return None
         record: dict[str, Any] | None = data["record"] if data["digest"] == self.digest() else None
         return record
+
+    # ---- looking at work in progress: no lease is taken, nothing is changed ----
+
+    def journaled(self, shard: str) -> list[Record]:
+        """What the journal of shard holds so far, oldest first; its holder may be writing on. See `read_journal`."""
+        return read_journal(self.root / "journals", _safe(shard))
+
+    def held(self, shard: str) -> bool:
+        """Whether a process is working on shard, as far as files tell. See `lease.is_held`."""
+        return is_held(self.root / "leases", _safe(shard))
 
     # ---- mending and cleaning ----
 
