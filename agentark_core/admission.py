@@ -1,7 +1,7 @@
 """Which questions are in an engine at a time: enough to keep its batch full, no more.
 
 An admitted question holds a seat. Another question is admitted only while fewer requests than the engine's slots are in
-it; seats are given in the order of asking, and the engine serves requests by seat number. So started questions finish
+it, where a question between two rounds counts as one; seats are given in the order of asking, and the engine serves requests by seat number. So started questions finish
 before new ones start (their cache blocks are still there), the batch stays full, and memory holds at most one question
 a slot, whatever the size of the data set.
 """
@@ -30,6 +30,7 @@ class Admission:
         self.busy_slot_seconds = 0.0
         self.slot_seconds = 0.0
         self._promised = 0
+        self._between_rounds = 0
         self._seats = 0
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._changed_at = time.monotonic()
@@ -53,7 +54,7 @@ class Admission:
         try:
             yield seat
         finally:
-            self._count(promised=-seat.promised)
+            self._count(promised=-seat.promised, between_rounds=-seat.between_rounds)
 
     def stop(self, error: Stopped) -> None:
         """Admit nothing more and begin no request; requests in the engine may finish."""
@@ -72,7 +73,7 @@ class Admission:
         """Bring the two integrals up to now."""
         self._count()
 
-    def _count(self, *, running: int = 0, promised: int = 0) -> None:
+    def _count(self, *, running: int = 0, promised: int = 0, between_rounds: int = 0) -> None:
         now = time.monotonic()
         if self._waiting:
             self.slot_seconds += self.slots * (now - self._changed_at)
@@ -80,7 +81,8 @@ class Admission:
         self._changed_at = now
         self.running += running
         self._promised += promised
-        while self._waiting and self.running + self._promised < self.slots:
+        self._between_rounds += between_rounds
+        while self._waiting and self.running + self._promised + self._between_rounds < self.slots:
             admitted, width = self._waiting.popleft()
             if not admitted.done():
                 # Promised here, not when the question runs on: the next one must not take the same room.
@@ -89,21 +91,30 @@ class Admission:
 
 
 class Seat:
-    """An admitted question. `number` is its place in the order of admission, the priority of its requests."""
+    """An admitted question. `number` is its place in the order of admission, the priority of its requests.
+
+    promised: requests that it was admitted for and has not begun. between_rounds: 1 while it has no request, else 0.
+    """
 
     def __init__(self, admission: Admission, *, number: int, width: int) -> None:
         self.number = number
         self.promised = width
+        self.between_rounds = 0
+        self._running = 0
         self._admission = admission
 
     def begin(self) -> None:
         """A request goes to the engine. Raises Stopped after `stop`."""
         self._admission.check()
-        kept = min(self.promised, 1)
+        kept, woken = min(self.promised, 1), self.between_rounds
         self.promised -= kept
-        self._admission._count(running=1, promised=-kept)
+        self.between_rounds = 0
+        self._running += 1
+        self._admission._count(running=1, promised=-kept, between_rounds=-woken)
 
     def end(self) -> None:
         """A request came back. Promised requests that have not begun by now will not: their room is given back."""
         unused, self.promised = self.promised, 0
-        self._admission._count(running=-1, promised=-unused)
+        self._running -= 1
+        self.between_rounds = int(self._running == 0)
+        self._admission._count(running=-1, promised=-unused, between_rounds=self.between_rounds)
