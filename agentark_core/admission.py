@@ -1,9 +1,9 @@
 """Which questions are in an engine at a time: enough to keep its batch full, no more.
 
 An admitted question holds a seat. Another question is admitted only while fewer requests than the engine's slots are in
-it, where a question between two rounds counts as one; seats are given in the order of asking, and the engine serves requests by seat number. So started questions finish
-before new ones start (their cache blocks are still there), the batch stays full, and memory holds at most one question
-a slot, whatever the size of the data set.
+it, where a question between two rounds counts as one. Seats are given in the order of asking, and the engine serves
+requests by seat number. So started questions finish before new ones start (their cache blocks are still there), the
+batch stays full, and memory holds at most one question a slot, whatever the size of the data set.
 """
 
 from __future__ import annotations

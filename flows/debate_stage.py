@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from prefect import runtime
 from prefect.futures import as_completed
 from prefect.logging import get_run_logger
 
@@ -35,27 +36,38 @@ def complete_debates(
 
     track: the MLflow run that gets figures while the debates run.
     """
-    missing = []
     for spec in specs:
         if spec.problems.rows == 0:
             raise EmptyDataset(f"{spec.name}: no question left to debate; check problems.limit and problems.offset")
-        committed = sound_entries(spec.store(home), shards=spec.problems.shards)
-        missing += [(spec, shard) for shard in spec.problems.shards if shard not in committed]
-    if missing:
+    if unfinished := {spec.fingerprint: spec for spec, _ in _missing(specs, home=home)}:
         with ExitStack() as stack:
+            # One flow at a time works on a debate run; a second one ends at once with AlreadyRunning (F16).
+            for spec in unfinished.values():
+                store = spec.store(home, run_id=str(runtime.flow_run.name))
+                stack.enter_context(store.lease("run", timeout_s=engine.lease_timeout_s))
             pool = stack.enter_context(ray_pool.engine_pool(model_files.resolve(model), model=model, engine=engine))
             pool.start()
             futures = [
                 debate_shard.submit(shard, spec=spec, home=home, pool=pool, lease_timeout_s=engine.lease_timeout_s)
-                for spec, shard in missing
+                for spec, shard in _missing(specs, home=home)
             ]
-            runs = list(dict.fromkeys(spec.fingerprint for spec, _ in missing))
-            with ended_in_order(pool.stop), shown(runs, home=home, track=track):
+            with ended_in_order(pool.stop), shown(list(unfinished), home=home, track=track):
                 for future in as_completed(futures):
                     future.result()
     for spec in specs:
         verify_all(spec.fingerprint, shards=spec.problems.shards, home=home)
     return {spec.name: totals(spec, home=home) for spec in specs}
+
+
+def _missing(specs: list[DebateSpec], *, home: Path) -> list[tuple[DebateSpec, str]]:
+    """Every (spec, shard) that is not committed, or not sound."""
+    return [
+        (spec, shard)
+        for spec in specs
+        for shard in sorted(
+            set(spec.problems.shards) - sound_entries(spec.store(home), shards=spec.problems.shards).keys()
+        )
+    ]
 
 
 def sound_entries(store: Store, *, shards: tuple[str, ...]) -> dict[str, ManifestEntry]:

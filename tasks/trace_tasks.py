@@ -71,12 +71,13 @@ class DebateSpec:
             code_schema=CODE_SCHEMA,
         )
 
-    def store(self, home: Path) -> Store:
-        """The ledger folder of these debates."""
+    def store(self, home: Path, *, run_id: str = "") -> Store:
+        """The ledger folder of these debates; run_id tells a refused second run who holds it."""
         return Store(
             home,
             stage="debates",
             fingerprint=self.fingerprint,
+            run_id=run_id,
             config={
                 "problems": self.problems.fingerprint,
                 "dataset": self.problems.dataset,
