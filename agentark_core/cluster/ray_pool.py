@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +26,9 @@ from agentark_core.errors import AgentArkError, ConfigError, EngineError
 from agentark_core.shards import Caps, ShardJob, run_shard
 
 SHARDS_PER_ENGINE = 2
+HEAD_PROBE_S, HEAD_PROBES = 2.0, 5
+"""Ten seconds without a head end a run: it can be started again at once, and Ray would not bring it back."""
+
 RESERVE_TIMEOUT_S = 120
 """For a cluster that is busy, or grows on demand."""
 
@@ -58,6 +64,31 @@ def connect() -> None:
             object_store_memory=OBJECT_STORE_BYTES,
             _node_ip_address="127.0.0.1",
         )
+    address = ray.get_runtime_context().gcs_address
+    threading.Thread(target=_watch_head, args=(address,), name="watch-ray-head", daemon=True).start()
+
+
+def _watch_head(address: str) -> None:
+    """End this process with a clear error once the cluster's head is gone (F13).
+
+    Ray itself ends the process after a minute, from a thread of its own and with a line about GCS that names no remedy.
+    """
+    host, _, port = address.rpartition(":")
+    failures = 0
+    while failures < HEAD_PROBES:
+        time.sleep(HEAD_PROBE_S)
+        try:
+            socket.create_connection((host, int(port)), timeout=HEAD_PROBE_S).close()
+            failures = 0
+        except OSError:
+            failures += 1
+    print(
+        f"agentark: the head of the Ray cluster ({address}) is gone; what is finished is journaled or committed: "
+        "start the run again to go on (with RAY_ADDRESS set, start the cluster first)",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(EngineError.exit_code)
 
 
 class DebateActor:

@@ -1,0 +1,82 @@
+"""Real debate flows in processes of their own, to be killed, stopped and started again."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from conftest import command_line
+
+from agentark_core.ledger import Store
+from agentark_core.stored import debate_runs, read_debates
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+AGENTS, MAX_NUM_SEQS = 3, 16
+
+
+def config(home: Path, *, questions: int = 48, **engine: Any) -> dict[str, Any]:
+    return {
+        "run": {"name": "test", "home": str(home)},
+        "problems": {"source": "arkling", "split": "distil", "limit": questions},
+        "teacher": {"path": "arkling:teacher", "prompts": "arkling"},
+        "debate": {
+            "num_agents": AGENTS,
+            "num_rounds": 3,
+            "quorum": 0,
+            "sampling": {"temperature": 0.9, "max_tokens": 128},
+        },
+        # Few slots, so that the run lasts long enough to be hit in the middle.
+        "engine": {"shard_size": 24, "max_num_seqs": MAX_NUM_SEQS, "lease_timeout_s": 10, **engine},
+    }
+
+
+def journaled(home: Path) -> int:
+    return sum(path.stat().st_size for path in home.glob("ledger/debates-*/journals/*") if path.is_file())
+
+
+def start(environment: dict[str, str], settings: dict[str, Any], *, log: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the flow in a session of its own."""
+    words = command_line(("run", "build-traces", settings), folder=folder)
+    with log.open("ab") as out:
+        return subprocess.Popen(words, env=environment, stdout=out, stderr=out, cwd=folder, start_new_session=True)
+
+
+def wait_for_turns(flow: subprocess.Popen[bytes], home: Path, *, size_bytes: int, log: Path) -> list[psutil.Process]:
+    """Wait until the journals hold size_bytes; returns the flow's processes (the flow's first)."""
+    deadline = time.monotonic() + 300
+    while journaled(home) < size_bytes:
+        assert flow.poll() is None and time.monotonic() < deadline, log.read_text()[-4000:]
+        time.sleep(0.05)
+    process = psutil.Process(flow.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def keys(home: Path) -> list[tuple[str, int, int]]:
+    (run,) = debate_runs(home)
+    return [(t.work_id, t.round, t.agent) for d in read_debates(home, fingerprint=run) for t in d.turns]
+
+
+def assert_complete(home: Path, *, replayed_at_least: int, questions: int = 48) -> None:
+    found = keys(home)
+    assert len(found) == len(set(found)) == questions * (AGENTS * 3 + 1)
+    (run,) = debate_runs(home)
+    entries = Store(home, stage="debates", fingerprint=run).entries().values()
+    assert sum(entry.meta["replayed_turns"] for entry in entries) >= replayed_at_least
+
+
+def recorded_turns(home: Path) -> int:
+    """Turns in the journals of shards that are not committed, as a killed process left them."""
+    from agentark_core.ledger.journal import _decode
+
+    (run,) = debate_runs(home)
+    committed = Store(home, stage="debates", fingerprint=run).entries()
+    newest: dict[str, Path] = {}
+    for path in sorted(home.glob("ledger/debates-*/journals/*")):
+        shard = path.name.split(".")[0]
+        if shard not in committed:
+            newest[shard] = path
+    return sum(len(_decode(path.read_bytes())[0]) for path in newest.values())
