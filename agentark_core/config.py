@@ -180,6 +180,10 @@ class EngineConfig(Section):
             )
         return self
 
+    def in_process(self) -> EngineConfig:
+        """The same engine settings for a model that runs here whatever the teacher runs on."""
+        return self.model_copy(update={"kind": "vllm", "endpoint": None, "replay": ""})
+
 
 class ExamplesConfig(Section):
     """Which verified traces become R-SFT examples (method.md section 3)."""

@@ -73,6 +73,7 @@ class Usage:
             completion_tokens=generation.completion_tokens,
         )
         self.tokens += generation.prompt_tokens + generation.completion_tokens
+        self.cost += generation.cost
 
     def add_debate(self, debate: Debate, *, replayed: int, saved: tuple[int, int]) -> None:
         """Count a finished question, and how many of its turns were replayed.

@@ -15,7 +15,6 @@ from prefect import runtime
 from prefect.futures import as_completed
 from prefect.logging import get_run_logger
 
-from agentark_core import model_files
 from agentark_core.cluster import ray_pool
 from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.errors import EmptyDataset
@@ -45,7 +44,7 @@ def complete_debates(
             for spec in unfinished.values():
                 store = spec.store(home, run_id=str(runtime.flow_run.name))
                 stack.enter_context(store.lease("run", timeout_s=engine.lease_timeout_s))
-            pool = stack.enter_context(ray_pool.engine_pool(model_files.resolve(model), model=model, engine=engine))
+            pool = stack.enter_context(ray_pool.engine_pool(model=model, engine=engine, home=home))
             pool.start()
             futures = [
                 debate_shard.submit(shard, spec=spec, home=home, pool=pool, lease_timeout_s=engine.lease_timeout_s)

@@ -47,14 +47,17 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
         "full-pipeline",
         config=config.model_dump(mode="json", exclude={"run": {"name", "home"}, "tracking": True}),
         problems=[questions.fingerprint, held_out.fingerprint],
-        models=[model_files.revision(model_files.resolve(model)) for model in (config.teacher, config.student)],
+        models=[
+            model_files.source(config.teacher, config.engine)[1],
+            model_files.revision(model_files.resolve(config.student)),
+        ],
     )
     if done := stage.finished(home, flow="full-pipeline", key=key):
         get_run_logger().info("nothing to do: this config already ran; its report is %s", done["report_paths"][0])
         return {**done, "reused": True}
     with stage.tracked("full-pipeline", config=config, home=home, parent_run_id="") as run:
         # One start of the teacher serves both its traces and its part of the evaluation.
-        with engine_pool(model_files.resolve(config.teacher), model=config.teacher, engine=config.engine):
+        with engine_pool(model=config.teacher, engine=config.engine, home=home):
             traces = build_traces(traces_config, parent_run_id=run.run_id)
             evaluate_config = _evaluate_config(config, student=config.student)
             specs = {spec.name: spec for _, spec, _ in teacher_methods(evaluate_config, problems=held_out)}
