@@ -128,9 +128,9 @@ def test_a_broken_view_does_not_stop_the_run(
 ) -> None:
     five_questions(tmp_path)
     monkeypatch.setattr(live_view, "LINE_EVERY_S", 0)
-    monkeypatch.setattr(live_view, "_log_console", lambda: Console(file=closed))
     closed = StringIO()
     closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
     for run in (RUN, "0123456789abcdef"):
         caplog.clear()
         with live_view.live(tmp_path, [run], on_tick=lambda progress: None):
@@ -188,7 +188,8 @@ with live_view.live(home, [RUN], on_tick=lambda progress: None):
     threads = [threading.Thread(target=work, args=(name,)) for name in ("first", "second")]
     for thread in threads: thread.start()
     for number in range(100):
-        write_usage(store, "h-1-aa", questions=number, running=3, slots=4, statuses=dict(ok=number))
+        flips = {{"2": {{}}}} if number % 2 else {{}}
+        write_usage(store, "h-1-aa", questions=number, running=3, slots=4, flips=flips)
         time.sleep(0.005)
     print("a result on stdout")
     print("a word on stderr", file=sys.stderr)
@@ -198,7 +199,8 @@ print("the end")
 
 
 def test_log_lines_stay_whole_above_the_view(tmp_path: Path) -> None:
-    """Real Prefect logging from two threads, on a pseudo-terminal, while the view is renewed 100 times a second."""
+    """Real Prefect logging from two threads, on a pseudo-terminal, while the view is renewed 100 times a second and
+    changes its height."""
     program = PROGRAM.format(tests=str(ROOT / "tests"), home=str(tmp_path / "home"))
     environment = {
         **os.environ,
