@@ -38,10 +38,7 @@ PATIENCE_S = 5.0
 """How long the end of a run waits for a slow on_tick."""
 
 ENDED_FOR_S = 5.0
-"""`watch` ends this long after the last engine has ended in order."""
-
-QUIET_FOR_S = 120.0
-"""Without a sign of life, `watch` ends after this long: an engine that is started again first loads its model."""
+"""`watch` ends after this long without a flow that works on the runs."""
 
 
 @contextmanager
@@ -115,26 +112,18 @@ def watch_runs(home: Path, runs: list[str]) -> str:
 def watch(home: Path, fingerprints: list[str]) -> str:
     """Show the runs until they end; returns why it stopped looking. Raises DataError for an unknown run."""
     reader = ProgressReader(home, fingerprints)
-    first = reader.read()
     with view(Console(file=sys.stdout)) as show:
-        show(first)
-        alive_at, before = time.monotonic(), first
+        alive_at = time.monotonic()
         while True:
-            time.sleep(TICK_S)
             progress = reader.read()
             show(progress)
             if progress.finished:
                 return f"finished: all {progress.total_shards} shards are committed"
-            now = time.monotonic()
-            if progress.engines or progress.shards != before.shards:
-                alive_at, before = now, progress
-            elif now - alive_at > ENDED_FOR_S and before.engines and not progress.lost and not reader.held():
-                return "stopped before its end; what is finished is kept, start the same run again to go on"
-            elif now - alive_at > QUIET_FOR_S:
-                return (
-                    f"no engine has worked on it for {QUIET_FOR_S:.0f} s; what is finished is kept, start the same run "
-                    "to go on"
-                )
+            if reader.alive():
+                alive_at = time.monotonic()
+            elif time.monotonic() - alive_at > ENDED_FOR_S:
+                return "does not run; what is finished is kept, start the same run again to go on"
+            time.sleep(TICK_S)
 
 
 @contextmanager
