@@ -19,7 +19,7 @@ from agentark_core.cluster import ray_pool
 from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.errors import EmptyDataset
 from agentark_core.ledger import ManifestEntry, Store
-from agentark_core.stored import verdict_store
+from agentark_core.stored import RUN_LEASE, verdict_store
 from agentark_core.tracking import Run
 from flows.debate_progress import shown
 from flows.ending import ended_in_order
@@ -43,7 +43,7 @@ def complete_debates(
             # One flow at a time works on a debate run; a second one ends at once with AlreadyRunning (F16).
             for spec in unfinished.values():
                 store = spec.store(home, run_id=str(runtime.flow_run.name))
-                stack.enter_context(store.lease("run", timeout_s=engine.lease_timeout_s))
+                stack.enter_context(store.lease(RUN_LEASE, timeout_s=engine.lease_timeout_s))
             pool = stack.enter_context(ray_pool.engine_pool(model=model, engine=engine, home=home))
             pool.start()
             futures = [
