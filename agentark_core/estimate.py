@@ -68,7 +68,7 @@ def predict(sample: Sequence[Debate], *, facts: RunFacts, speed: Speed) -> dict[
     """The estimate as plain data; sample holds at least two debates of the run's questions."""
     config, questions = facts.config, facts.questions
     counted = [counts(debate) for debate in sample]
-    groups = sorted({group for row in counted for group in row}, key=_group_order)
+    groups = sorted({group for row in counted for group in row}, key=group_order)
     rounds = {
         group: {
             counter: total([row.get(group, {}).get(counter, 0) for row in counted], questions=questions)
@@ -144,7 +144,8 @@ def group_of(turn: Turn) -> str:
     return "summariser" if turn.role == "summariser" else f"round {turn.round}"
 
 
-def _group_order(group: str) -> tuple[int, int]:
+def group_order(group: str) -> tuple[int, int]:
+    """Sorts the lines of a bill: rounds by number, the summariser, all."""
     name, _, number = group.partition(" ")
     return ("round", "summariser", "all").index(name), int(number or 0)
 
@@ -155,14 +156,19 @@ def journal_bytes(debate: Debate) -> int:
 
 
 def _disk(sample: Sequence[Debate], *, questions: int, shards: int) -> tuple[Figure, Figure]:
-    """(Parquet, journal). A question's share of the sample's Parquet is taken to be its share of the journal."""
+    """(Parquet, journal).
+
+    A file has a fixed part and compresses better the longer it is, so what questions add is taken from the second half
+    of the sample; a question's share of that is taken to be its share of the journal.
+    """
     journal = [journal_bytes(debate) for debate in sample]
-    empty = len(to_parquet(debates_to_table([])))
-    rows = len(to_parquet(debates_to_table(sample))) - empty
-    parquet = total([rows * size / sum(journal) for size in journal], questions=questions)
-    files = empty * shards
-    with_files = Figure(value=parquet.value + files, low=parquet.low + files, high=parquet.high + files)
-    return with_files, total(journal, questions=questions)
+    half = len(sample) // 2
+    whole, first = (len(to_parquet(debates_to_table(debates))) for debates in (sample, sample[:half]))
+    added = (whole - first) / sum(journal[half:])
+    fixed = max(0.0, whole - added * sum(journal)) * shards
+    parquet = total([added * size for size in journal], questions=questions)
+    with_fixed = Figure(value=parquet.value + fixed, low=parquet.low + fixed, high=parquet.high + fixed)
+    return with_fixed, total(journal, questions=questions)
 
 
 def _engine_hours(tokens: Figure, *, speed: Speed) -> Figure:

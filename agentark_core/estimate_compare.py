@@ -13,6 +13,9 @@ from agentark_core.errors import DataError
 from agentark_core.ledger import Store
 from agentark_core.stored import read_debates
 
+NOTHING = {"value": 0.0, "low": 0.0, "high": 0.0}
+"""The prediction of a round that no sampled question reached."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
@@ -45,14 +48,14 @@ def compare(home: Path, run: str) -> dict[str, Any]:
     groups = actual_rounds(home, run)
     figures = actual_figures(store, sample_root=Store(home, stage="debates", fingerprint=estimate["sample"]).root)
     lines = [
-        Compared(name=f"{group}: {counter}", **figure, actual=float(groups[group][counter]))
-        for group, row in estimate["rounds"].items()
-        for counter, figure in row.items()
+        Compared(
+            name=f"{group}: {counter}",
+            **estimate["rounds"].get(group, {}).get(counter, NOTHING),
+            actual=float(groups[group][counter]),
+        )
+        for group in sorted(groups, key=estimates.group_order)
+        for counter in estimates.COUNTERS
     ]
-    # A round that no sampled question reached was predicted as nothing.
-    for group in groups.keys() - estimate["rounds"].keys():
-        for counter in estimates.COUNTERS:
-            lines.append(Compared(name=f"{group}: {counter}", value=0, low=0, high=0, actual=groups[group][counter]))
     lines += [Compared(name=name, **figure, actual=figures.get(name)) for name, figure in estimate["figures"].items()]
     return {
         "run": run,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentark_core.estimate import COUNTERS
+from agentark_core.estimate import COUNTERS, group_order
 
 WIDTH = 100
 NAMES = {
@@ -35,7 +35,8 @@ def render(estimate: dict[str, Any]) -> str:
     )
     console.print(Text(f"in brackets: {estimate['interval']}"))
     table = _table("", *(NAMES[counter] for counter in COUNTERS))
-    for group, row in estimate["rounds"].items():
+    for group in sorted(estimate["rounds"], key=group_order):
+        row = estimate["rounds"][group]
         _row(table, group, *(_interval(counter, row[counter]) for counter in COUNTERS))
     console.print(table)
     speed = estimate["speed"]
@@ -59,7 +60,7 @@ def render(estimate: dict[str, Any]) -> str:
 def render_comparison(comparison: dict[str, Any]) -> str:
     """Predicted and actual, line by line."""
     console = _console()
-    table = _table("", "predicted", "actual", "actual / predicted", "in the interval")
+    table = _table("", "predicted", "actual", "ratio", "inside")
     known = [line for line in comparison["lines"] if line["inside"] is not None]
     for line in comparison["lines"]:
         group, _, name = line["name"].rpartition(": ")
@@ -85,7 +86,10 @@ def render_comparison(comparison: dict[str, Any]) -> str:
 def _speed_note(estimate: dict[str, Any]) -> str:
     speed = estimate["speed"]
     if speed["full_batch"]:
-        return f"The speed was measured over {speed['seconds']:.0f} s in which the batch was full."
+        return (
+            f"The speed was measured over {speed['seconds']:.0f} s in which the batch was full. The intervals of the "
+            "times hold what varies between questions, not the speed."
+        )
     at_once = estimate["sampled"] * estimate["debate"]["num_agents"]
     slots = estimate["max_num_seqs"]
     return (
@@ -150,9 +154,9 @@ def _console() -> Console:
 
 
 def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for number, header in enumerate(headers):
-        table.add_column(header, justify="left" if number == 0 else "right")
+        table.add_column(header, justify="left" if number == 0 else "right", no_wrap=number == 0)
     return table
 
 
