@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from agentark_core import config as configs
 from agentark_core import estimate_compare, estimate_view
 from agentark_core.errors import ConfigError
+from agentark_core.estimate import estimate_path
 from agentark_core.ledger import atomic_write_json
 
 FLOWS: dict[str, tuple[str, type[BaseModel]]] = {
@@ -28,7 +29,11 @@ def run_flow(name: str, *, config: Path, overrides: list[str]) -> dict[str, Any]
         raise ConfigError(f"unknown flow {name!r}; choose one of {', '.join(FLOWS)}")
     target, model = FLOWS[name]
     resolved = configs.load(model, config, overrides=overrides)
-    return print_result(_flow(target)(resolved))
+    result = print_result(_flow(target)(resolved))
+    traces = result.get("traces", result)
+    if "home" in traces and estimate_path(Path(traces["home"]), traces["fingerprint"]).exists():
+        compare_estimate(Path(traces["home"]), traces["fingerprint"])
+    return result
 
 
 def run_estimate(

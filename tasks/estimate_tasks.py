@@ -44,28 +44,32 @@ def draw_sample(problems: ProblemSet, *, home: Path, questions: int, seed: int) 
 def keep_turns(*, sample: DebateSpec, run: DebateSpec, home: Path, lease_timeout_s: float) -> int:
     """Write the sample's turns to the journals of the run, which goes on from them; returns how many were new there.
 
-    Shards that are committed, or that somebody works on, keep what they have.
+    Committed shards keep what they have, and so does a run that is going on.
     """
     turns_of: dict[str, list[Turn]] = defaultdict(list)
     for debate in read_debates(home, fingerprint=sample.fingerprint):
         turns_of[debate.problem.problem_id] += debate.turns
-    store = run.store(home)
+    store = run.store(home, run_id="estimate")
     committed = store.entries()
     problems = Store(home, stage="problems", fingerprint=run.problems.fingerprint)
     kept = 0
-    for shard in run.problems.shards:
-        ids = problems.read(shards=[shard], columns=["problem_id"]).column("problem_id").to_pylist()
-        turns = [turn for problem_id in ids for turn in turns_of.get(problem_id, ())]
-        if not turns or shard in committed:
-            continue
-        try:
-            with store.lease(shard, timeout_s=lease_timeout_s) as lease, store.journal(shard) as journal:
-                lease.check()
-                known = {(row["work_id"], row["round"], row["agent"]) for row in journal.replay()}
-                new = [turn for turn in turns if (turn.work_id, turn.round, turn.agent) not in known]
-                journal.append(asdict(turn) for turn in new)
-                journal.sync()
-                kept += len(new)
-        except AlreadyRunning as error:
-            get_run_logger().info("shard %s is being debated; it makes its own turns (%s)", shard, error)
+    try:
+        with store.lease("run", timeout_s=lease_timeout_s):
+            for shard in run.problems.shards:
+                ids = problems.read(shards=[shard], columns=["problem_id"]).column("problem_id").to_pylist()
+                turns = [turn for problem_id in ids for turn in turns_of.get(problem_id, ())]
+                if turns and shard not in committed:
+                    kept += _journaled(turns, store=store, shard=shard, lease_timeout_s=lease_timeout_s)
+    except AlreadyRunning as error:
+        get_run_logger().info("the run is going on and makes its own turns (%s)", error)
     return kept
+
+
+def _journaled(turns: list[Turn], *, store: Store, shard: str, lease_timeout_s: float) -> int:
+    """Append the turns that the shard's journal does not hold; returns how many."""
+    with store.lease(shard, timeout_s=lease_timeout_s), store.journal(shard) as journal:
+        known = {(row["work_id"], row["round"], row["agent"]) for row in journal.replay()}
+        new = [turn for turn in turns if (turn.work_id, turn.round, turn.agent) not in known]
+        journal.append(asdict(turn) for turn in new)
+        journal.sync()
+    return len(new)

@@ -339,7 +339,7 @@ def test_a_real_run_keeps_the_sample_and_is_compared(
     made = json.loads((tmp_path / "estimate.json").read_text())
     assert (made["questions"], made["sampled"]) == (150, 20)
     kept = int(re.search(r"(\d+) turns were kept", text)[1])  # type: ignore[index]
-    agentark("run", "build-traces", how)
+    assert f"run {made['run']}: 150 questions, predicted from 20" in agentark("run", "build-traces", how).stdout
     entries = Store(home, stage="debates", fingerprint=made["run"]).entries()
     assert sum(entry.meta["questions"] for entry in entries.values()) == 150
     assert sum(entry.meta["replayed_turns"] for entry in entries.values()) == kept > 100
