@@ -109,9 +109,7 @@ class Store:
         lease.check()
         if standing := self._entry(shard):
             return standing
-        buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-        data = buffer.getvalue().to_pybytes()
+        data = to_parquet(table)
         sha256 = hashlib.sha256(data).hexdigest()
         entry = ManifestEntry(
             shard=shard,
@@ -298,6 +296,14 @@ class Store:
         if table.num_rows != entry.rows:
             raise _corrupt(path, f"{table.num_rows} rows instead of {entry.rows}")
         return table
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A table as the ledger stores it."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    data: bytes = buffer.getvalue().to_pybytes()
+    return data
 
 
 def _safe(name: str) -> str:
