@@ -152,6 +152,14 @@ def test_a_refused_request_is_the_user_s_to_mend_and_is_not_repeated(status: int
     assert calls == 1
 
 
+def test_a_prompt_that_the_server_finds_too_long_is_over_context() -> None:
+    async def handler(incoming: web.Request) -> web.Response:
+        message = "This model's maximum context length is 2048 tokens. However, you requested 3000 tokens."
+        return web.json_response({"error": {"message": message}}, status=400)
+
+    assert ask(handler)[0].finish_reason == "over_context"
+
+
 def test_answers_that_are_none_are_an_error_and_half_ones_are_truncated() -> None:
     async def nonsense(incoming: web.Request) -> web.Response:
         return web.json_response({"choices": []})

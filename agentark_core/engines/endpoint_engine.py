@@ -28,6 +28,14 @@ TEMPLATE_TOKENS = 16
 """Tokens that a chat template adds to a message, at most, where there is no local tokenizer to count them."""
 
 
+TOO_LONG = (b"context length", b"context window", b"context_length", b"too long", b"too many tokens")
+"""How servers say that a prompt does not fit; there is no common code for it."""
+
+
+class _TooLong(Exception):
+    """The server finds the prompt too long for the model."""
+
+
 class EndpointEngine:
     """One model of one server. Create it where an event loop runs."""
 
@@ -65,8 +73,7 @@ class EndpointEngine:
         return -1
 
     def prompt(self, messages: list[Message]) -> Prompt:
-        """Exact with a local tokenizer; else an upper estimate: one token a byte is the most that byte-level
-        vocabularies make of text, but two bytes a token is what no language in use exceeds on average."""
+        """Exact with a local tokenizer; else half a token a byte, which is about twice what English text needs."""
         if self._chat is not None:
             ids = self._chat.prompt_ids(messages)
             return Prompt(messages=tuple(messages), token_ids=tuple(ids), length=len(ids))
@@ -80,7 +87,12 @@ class EndpointEngine:
         for attempt in range(self._config.max_retries + 1):
             for limit, amount in zip(self._limits, (1, tokens), strict=True):
                 await limit.take(amount)
-            answer, wait_s = await self._post(body)
+            try:
+                answer, wait_s = await self._post(body)
+            except _TooLong:
+                return Generation(
+                    text="", prompt_tokens=0, cached_tokens=0, completion_tokens=0, finish_reason="over_context"
+                )
             if answer is not None:
                 return self._generation(answer, request=request)
             last = attempt == self._config.max_retries
@@ -109,6 +121,8 @@ class EndpointEngine:
                 self._failure = f"HTTP {response.status}"
                 if response.status in RETRY_STATUS:
                     return None, _retry_after(response.headers.get("Retry-After", ""))
+                if response.status in (400, 413, 422) and any(words in text.lower() for words in TOO_LONG):
+                    raise _TooLong
                 raise ConfigError(f"{self._url}: HTTP {response.status}: {_excerpt(text)}; {_remedy(response.status)}")
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if isinstance(error, ConfigError):
