@@ -1,4 +1,4 @@
-"""How long engines worked on a debate run, and how fast: read from its usage files and its manifest."""
+"""How long engines worked on a debate run, how fast, and at what price: read from its usage files and its manifest."""
 
 from __future__ import annotations
 
@@ -61,6 +61,11 @@ def wall_seconds(run_root: Path) -> float:
             seconds += (end - (start if until is None else max(start, until))).total_seconds()
             until = end
     return seconds
+
+
+def cost(run_root: Path) -> float:
+    """What the endpoint took for this run, over all its starts, in the currency of its prices."""
+    return sum(float(each["cost"]) for each in _usage(run_root))
 
 
 def _usage(run_root: Path) -> list[dict[str, Any]]:

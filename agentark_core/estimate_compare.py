@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core import estimate as estimates
-from agentark_core.engine_time import engine_seconds, wall_seconds
+from agentark_core.engine_time import cost, engine_seconds, wall_seconds
 from agentark_core.errors import DataError
 from agentark_core.ledger import Store
 from agentark_core.stored import read_debates
@@ -76,13 +76,15 @@ def actual_rounds(home: Path, run: str) -> dict[str, Counter[str]]:
 
 def actual_figures(store: Store, *, sample_root: Path) -> dict[str, float]:
     """Bytes on disk and hours. The run did not make the sample's turns again, so the sample's time belongs to it."""
-    seconds, wall_s = engine_seconds(store.root), wall_seconds(store.root)
+    seconds, wall_s, price = engine_seconds(store.root), wall_seconds(store.root), cost(store.root)
     if any(entry.meta["replayed_turns"] for entry in store.entries().values()):
         seconds, wall_s = seconds + engine_seconds(sample_root), wall_s + wall_seconds(sample_root)
+        price += cost(sample_root)
     figures = {
         "parquet_bytes": float(sum((store.root / entry.file).stat().st_size for entry in store.entries().values())),
         "engine_hours": seconds / 3600,
         "wall_hours": wall_s / 3600,
+        "cost": price,
     }
     journals = [path.stat().st_size for path in (store.root / "journals").glob("*.journal")]
     if len(journals) >= len(store.entries()):  # else some were collected as garbage

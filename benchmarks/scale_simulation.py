@@ -1,6 +1,6 @@
 """The paper's 342k questions on 8 and 64 engines, simulated: the authors' algorithm against ours.
 
-    python benchmarks/scale_simulation.py                # everything, about 6 min on one core
+    python benchmarks/scale_simulation.py                # everything, about 4 min on one core
     python benchmarks/scale_simulation.py --one-in 8     # one question in eight on one engine in eight
     python benchmarks/scale_simulation.py --check        # rates of the shipped teacher, then simulated against real
 

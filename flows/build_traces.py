@@ -7,11 +7,9 @@ from typing import Any
 
 from prefect import flow
 
-from agentark_core import model_files
 from agentark_core.config import BuildTracesConfig
 from flows import stage
 from flows.debate_stage import complete_debates
-from tasks.trace_tasks import DebateSpec
 
 
 @flow(
@@ -27,14 +25,7 @@ def build_traces(config: BuildTracesConfig, *, parent_run_id: str = "") -> dict[
     """
     home = stage.prepare_home(config.run)
     problem_set = stage.load_training_problems(config, home=home)
-    spec = DebateSpec(
-        name="traces",
-        problems=problem_set,
-        model=config.teacher,
-        model_revision=model_files.source(config.teacher, config.engine)[1],
-        debate=config.debate,
-        seed=config.run.seed,
-    )
+    spec = stage.traces_spec(config, problems=problem_set)
     with stage.tracked("build-traces", config=config, home=home, parent_run_id=parent_run_id) as run:
         done = complete_debates([spec], model=config.teacher, engine=config.engine, home=home, track=run)
         totals = done["traces"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import flow
 
-from agentark_core import estimate, model_files
+from agentark_core import estimate
 from agentark_core.config import BuildTracesConfig
 from agentark_core.engine_time import sample_speed
 from agentark_core.errors import EmptyDataset
@@ -15,7 +15,6 @@ from agentark_core.stored import read_debates
 from flows import stage
 from flows.debate_stage import complete_debates
 from tasks.estimate_tasks import draw_sample, keep_turns
-from tasks.trace_tasks import DebateSpec
 
 FULL_BATCHES = 4
 """Questions asked for a measured speed: so many times what fills the batch of one engine."""
@@ -40,14 +39,7 @@ def estimate_run(config: BuildTracesConfig, *, questions: int, fill: bool) -> di
     if whole.rows < 2:
         raise EmptyDataset(f"{whole.dataset}: {whole.rows} question; an estimate needs two or more")
     drawn = draw_sample(whole, home=home, questions=min(questions, whole.rows), seed=config.run.seed)
-    run = DebateSpec(
-        name="traces",
-        problems=whole,
-        model=config.teacher,
-        model_revision=model_files.source(config.teacher, config.engine)[1],
-        debate=config.debate,
-        seed=config.run.seed,
-    )
+    run = stage.traces_spec(config, problems=whole)
     sample = replace(run, name="estimate", problems=drawn)
     one_engine = config.engine.model_copy(update={"num_engines": 1})
     complete_debates([sample], model=config.teacher, engine=one_engine, home=home)

@@ -14,11 +14,11 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel
 
-from agentark_core import tracking
+from agentark_core import model_files, tracking
 from agentark_core.config import BuildTracesConfig, EngineConfig, ProblemsConfig, RunConfig, TrackingConfig, to_json
 from agentark_core.errors import AgentArkError, DataError, StorageFull
 from agentark_core.ledger import atomic_write_json, atomic_write_text
-from tasks.trace_tasks import ProblemSet, load_problems
+from tasks.trace_tasks import DebateSpec, ProblemSet, load_problems
 
 TASK_RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
 """Threads: a shard task only waits for its engine. 64 of them keep 32 engines busy."""
@@ -88,6 +88,18 @@ def load_training_problems(config: BuildTracesConfig, *, home: Path) -> ProblemS
     held_out = load_held_out(config.held_out, config=config, home=home) if config.held_out else None
     return load_problems(
         config.problems, home=home, seed=config.run.seed, shard_size=config.engine.shard_size, held_out=held_out
+    )
+
+
+def traces_spec(config: BuildTracesConfig, *, problems: ProblemSet) -> DebateSpec:
+    """The debates of build-traces."""
+    return DebateSpec(
+        name="traces",
+        problems=problems,
+        model=config.teacher,
+        model_revision=model_files.source(config.teacher, config.engine)[1],
+        debate=config.debate,
+        seed=config.run.seed,
     )
 
 
