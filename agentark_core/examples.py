@@ -20,7 +20,7 @@ from agentark_core.config import ExamplesConfig
 from agentark_core.errors import DataError
 from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
-from agentark_core.types import SUMMARISER, Debate, SFTExample, Turn, Verdict
+from agentark_core.types import Debate, SFTExample, Turn, Verdict
 
 EXAMPLES_VERSION = "examples-1"
 """Changes with the selection rules: part of the examples' fingerprint."""
@@ -72,7 +72,7 @@ def build(
             else:
                 correct.append(turn)
         wrong_before = _wrong_before(debate, verdicts)
-        correct.sort(key=lambda turn: (turn.agent not in wrong_before, turn.agent == SUMMARISER, turn.agent))
+        correct.sort(key=lambda turn: (turn.agent not in wrong_before, turn.role == "summariser", turn.agent))
         first_with_text: dict[str, Turn] = {}
         for turn in correct:
             first_with_text.setdefault(turn.text, turn)
@@ -107,7 +107,7 @@ def _wrong_before(debate: Debate, verdicts: Mapping[TurnKey, Verdict]) -> set[in
     wrong = set()
     for turn in debate.turns:
         verdict = verdicts.get((turn.work_id, turn.round, turn.agent))
-        if turn.agent != SUMMARISER and turn.round < debate.final_round and verdict and verdict.label == "incorrect":
+        if turn.role == "agent" and turn.round < debate.final_round and verdict and verdict.label == "incorrect":
             wrong.add(turn.agent)
     return wrong
 
