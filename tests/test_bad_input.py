@@ -115,3 +115,9 @@ def test_other_commands_end_in_one_line_too(agentark: Cli, tmp_path: Path) -> No
         words += [option, value]
         assert value in last_line(agentark(*words, expect=2))
     assert not (tmp_path / "o.parquet").exists()
+
+
+@pytest.mark.slow
+def test_engines_that_do_not_fit_the_cluster_are_refused_with_what_is_free(agentark: Cli, tmp_path: Path) -> None:
+    line = last_line(agentark("run", "build-traces", config(tmp_path / "home", engine={"num_cpus": 999}), expect=5))
+    assert "did not fit the cluster" in line and "num_cpus" in line and "free: {'CPU'" in line

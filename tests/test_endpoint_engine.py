@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -277,7 +278,9 @@ def test_debates_through_a_real_vllm_server(
                 "debate": {"num_agents": 3, "num_rounds": 2, "sampling": {"temperature": 0.9, "max_tokens": 128}},
                 "engine": {
                     "kind": "openai",
+                    "num_engines": 2,
                     "num_cpus": 0.1,
+                    "shard_size": 5,
                     "max_num_seqs": 64,
                     "endpoint": {
                         "base_url": f"http://127.0.0.1:{port}/v1",
@@ -293,6 +296,9 @@ def test_debates_through_a_real_vllm_server(
         server.terminate()
         server.wait(timeout=60)
     (run,) = debate_runs(home)
+    shares = [json.loads(path.read_text()) for path in home.glob(f"ledger/debates-{run}/usage/*.json")]
+    assert len(shares) == 2 and all(share["questions"] > 0 and share["cost"] > 0 for share in shares)
+    assert sum(share["questions"] for share in shares) == 20, "two engines pull shards from one queue"
     debates = list(read_debates(home, fingerprint=run))
     turns = [turn for debate in debates for turn in debate.turns]
     assert len(debates) == 20 and len({(t.work_id, t.round, t.agent) for t in turns}) == len(turns)

@@ -31,8 +31,8 @@ SHARDS_PER_ENGINE = 2
 HEAD_PROBE_S, HEAD_PROBES = 2.0, 5
 """Ten seconds without a head end a run: it can be started again at once, and Ray would not bring it back."""
 
-RESERVE_TIMEOUT_S = 120
-"""For a cluster that is busy, or grows on demand."""
+RESERVE_TIMEOUT_S, RESERVE_EMBEDDED_S = 120, 10
+"""A cluster may be busy, or grow on demand; the embedded one is what it is."""
 
 OBJECT_STORE_BYTES = 256 * 1024**2
 """Traces never pass through Ray's object store, so the embedded cluster's can be small."""
@@ -217,12 +217,13 @@ class EnginePool:
             "CPU": 0.001
         }
         group = ray.util.placement_group([bundle] * engine.num_engines, strategy="PACK")
-        if not group.wait(timeout_seconds=RESERVE_TIMEOUT_S):
+        patience_s = RESERVE_TIMEOUT_S if os.environ.get("RAY_ADDRESS") else RESERVE_EMBEDDED_S
+        if not group.wait(timeout_seconds=patience_s):
             ray.util.remove_placement_group(group)
             free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
             raise EngineError(
                 f"engine: {engine.num_engines} engines of {bundle} did not fit the cluster within "
-                f"{RESERVE_TIMEOUT_S} s (free: {free or 'nothing'}); lower engine.num_engines, num_cpus or num_gpus, "
+                f"{patience_s} s (free: {free or 'nothing'}); lower engine.num_engines, num_cpus or num_gpus, "
                 "or add nodes"
             )
         return group
