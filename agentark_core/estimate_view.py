@@ -38,7 +38,7 @@ def render(estimate: dict[str, Any]) -> str:
     for group in sorted(estimate["rounds"], key=group_order):
         row = estimate["rounds"][group]
         _row(table, group, *(_interval(counter, row[counter]) for counter in COUNTERS))
-    console.print(table)
+    console.print(table, "")
     speed = estimate["speed"]
     table = _table("", "predicted", "")
     for name, figure in estimate["figures"].items():
@@ -50,7 +50,7 @@ def render(estimate: dict[str, Any]) -> str:
         at_most = name.endswith("_hours") and not speed["full_batch"]
         value = f"at most {_value(name, figure['high'])}" if at_most else _interval(name, figure)
         _row(table, NAMES[name], value, note)
-    console.print(table)
+    console.print(table, "")
     console.print(Text(_speed_note(estimate)))
     if "paper" in estimate:
         _paper(console, estimate)
