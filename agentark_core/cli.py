@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from agentark_core import __version__
-from agentark_core.errors import AgentArkError
+from agentark_core.errors import AgentArkError, ConfigError
 
 app = typer.Typer(
     name="agentark",
@@ -64,6 +64,31 @@ def run(
     from agentark_core.flow_runner import run_flow
 
     run_flow(flow, config=config, overrides=set_ or [])
+
+
+@app.command()
+def estimate(
+    config: Annotated[Path | None, typer.Option("--config", help="Config of build-traces or full-pipeline.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one key. Repeatable.")] = None,
+    questions: Annotated[int, typer.Option(min=2, help="Questions to debate for real.")] = 20,
+    fill: Annotated[bool, typer.Option("--fill", help="Ask enough to measure the speed of a full batch.")] = False,
+    json_: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    compare: Annotated[str, typer.Option("--compare", help="Fingerprint of a finished run with an estimate.")] = "",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Predict what the debates of a config will cost, from a few of its questions; or compare with what they did.
+
+    Tokens by round, engine time, wall time and disk, with intervals, and on paper for other agents, rounds and
+    layouts. The turns of the sample are kept for the run. `--compare RUN --home HOME` afterwards.
+    """
+    from agentark_core.flow_runner import compare_estimate, run_estimate
+
+    if bool(compare) == (config is not None):
+        raise ConfigError("estimate: give either --config FILE, before a run, or --compare RUN --home HOME, after it")
+    if config is not None:
+        run_estimate(config, overrides=set_ or [], questions=questions, fill=fill, out=json_)
+    else:
+        compare_estimate(home, compare, out=json_)
 
 
 @app.command("import")

@@ -180,6 +180,10 @@ class EngineConfig(Section):
             )
         return self
 
+    def in_process(self) -> EngineConfig:
+        """The same engine settings for a model that runs here whatever the teacher runs on."""
+        return self.model_copy(update={"kind": "vllm", "endpoint": None, "replay": ""})
+
 
 class ExamplesConfig(Section):
     """Which verified traces become R-SFT examples (method.md section 3)."""
@@ -289,6 +293,19 @@ class PipelineConfig(Section):
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
+    @property
+    def traces(self) -> BuildTracesConfig:
+        """The part that `build-traces` runs."""
+        return BuildTracesConfig(
+            run=self.run,
+            problems=self.problems,
+            held_out=self.evaluation.problems,
+            teacher=self.teacher,
+            debate=self.debate,
+            engine=self.engine,
+            tracking=self.tracking,
+        )
+
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -298,6 +315,14 @@ def load(model: type[T], path: Path, *, overrides: list[str] | None = None) -> T
 
     Raises ConfigError with one line per problem: file, key, what is wrong, what to do.
     """
+    data = read(path)
+    for override in overrides or []:
+        _apply(data, override)
+    return parse(model, data, origin=str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The sections of a YAML or JSON config file, not yet validated. ConfigError if it holds none."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -306,9 +331,7 @@ def load(model: type[T], path: Path, *, overrides: list[str] | None = None) -> T
         raise ConfigError(f"{path}: not readable as YAML or JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of sections at the top level, found {type(data).__name__}")
-    for override in overrides or []:
-        _apply(data, override)
-    return parse(model, data, origin=str(path))
+    return data
 
 
 def parse(model: type[T], data: dict[str, Any], *, origin: str) -> T:

@@ -19,7 +19,7 @@ from agentark_core.errors import ConfigError, DataError
 from agentark_core.journaled import RUNNING, read_journaled
 from agentark_core.ledger import Store
 from agentark_core.rounds import flips
-from agentark_core.stored import debate_runs, read_debates, read_verdicts, verdict_store
+from agentark_core.stored import RUN_LEASE, debate_runs, read_debates, read_verdicts, verdict_store
 from agentark_core.terminal import add_row, safe
 from agentark_core.types import Debate, Turn, Verdict
 
@@ -95,10 +95,9 @@ def _runs(console: Console, home: Path, *, runs: list[str]) -> None:
 
 
 def _state(store: Store, problems: Store) -> str:
-    left = problems.committed() - store.committed()
-    if not left:
+    if problems.committed() <= store.committed():
         return "complete"
-    return "running" if any(store.held(shard) for shard in sorted(left)) else "unfinished"
+    return "running" if store.heartbeat(RUN_LEASE) else "unfinished"
 
 
 def _list(console: Console, home: Path, *, run: str, limit: int) -> None:

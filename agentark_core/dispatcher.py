@@ -116,23 +116,26 @@ class Dispatcher:
     async def watch(self) -> None:
         """Once a second: write the usage files, and see whether the engine still makes tokens. Runs for ever."""
         progress, progress_at, before = (-1, -1), time.monotonic(), time.monotonic()
-        busy, total = 0.0, 0.0
+        busy, total, tokens = 0.0, 0.0, self.engine.tokens_made
         while True:
             await asyncio.sleep(TICK_S)
-            now = time.monotonic()
+            now, made = time.monotonic(), self.engine.tokens_made
             running = sum(run.usage.running for run in self._runs.values())
             admission = self.admission
             admission.settle()
+            # Tokens of the part of this second in which questions waited for a seat.
+            full = (made - tokens) * (admission.slot_seconds - total) / (admission.slots * (now - before))
             for run in self._runs.values():
                 share = run.usage.running / running if running else 0.0
                 run.usage.engine_seconds += share * (now - before)
                 run.usage.busy_slot_seconds += share * (admission.busy_slot_seconds - busy)
                 run.usage.slot_seconds += share * (admission.slot_seconds - total)
+                run.usage.full_tokens += share * full
                 run.usage.slots = admission.slots
                 if share:
                     await asyncio.to_thread(run.usage.save, run.usage.snapshot())
-            before, busy, total = now, admission.busy_slot_seconds, admission.slot_seconds
-            latest = (self.engine.tokens_made, self.finished)
+            before, busy, total, tokens = now, admission.busy_slot_seconds, admission.slot_seconds, made
+            latest = (made, self.finished)
             if latest != progress or not running or latest[0] < 0:
                 progress, progress_at = latest, now
             elif now - progress_at > self._stall_timeout_s:

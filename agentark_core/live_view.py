@@ -27,7 +27,7 @@ from rich.text import Text
 from agentark_core.errors import ConfigError
 from agentark_core.progress import Progress, ProgressReader
 from agentark_core.stored import debate_runs
-from agentark_core.terminal import counts, share
+from agentark_core.terminal import counts, lines_above, share
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,7 @@ PATIENCE_S = 5.0
 """How long the end of a run waits for a slow on_tick."""
 
 ENDED_FOR_S = 5.0
-"""`watch` ends this long after the last engine has ended in order."""
-
-QUIET_FOR_S = 120.0
-"""Without a sign of life, `watch` ends after this long: an engine that is started again first loads its model."""
+"""`watch` ends after this long without a flow that works on the runs."""
 
 
 @contextmanager
@@ -58,7 +55,7 @@ def live(home: Path, fingerprints: list[str], *, on_tick: Callable[[Progress], N
         nonlocal latest
         try:
             reader = ProgressReader(home, fingerprints)
-            with view(_log_console()) as show:
+            with view(Console(file=sys.stderr)) as show:  # where log lines go
                 while True:
                     last = ended.is_set()
                     latest = reader.read()
@@ -115,26 +112,18 @@ def watch_runs(home: Path, runs: list[str]) -> str:
 def watch(home: Path, fingerprints: list[str]) -> str:
     """Show the runs until they end; returns why it stopped looking. Raises DataError for an unknown run."""
     reader = ProgressReader(home, fingerprints)
-    first = reader.read()
-    with view(Console()) as show:
-        show(first)
-        alive_at, before = time.monotonic(), first
+    with view(Console(file=sys.stdout)) as show:
+        alive_at = time.monotonic()
         while True:
-            time.sleep(TICK_S)
             progress = reader.read()
             show(progress)
             if progress.finished:
                 return f"finished: all {progress.total_shards} shards are committed"
-            now = time.monotonic()
-            if progress.engines or progress.shards != before.shards:
-                alive_at, before = now, progress
-            elif now - alive_at > ENDED_FOR_S and before.engines and not progress.lost and not reader.held():
-                return "stopped before its end; what is finished is kept, start the same run again to go on"
-            elif now - alive_at > QUIET_FOR_S:
-                return (
-                    f"no engine has worked on it for {QUIET_FOR_S:.0f} s; what is finished is kept, start the same run "
-                    "to go on"
-                )
+            if reader.alive():
+                alive_at = time.monotonic()
+            elif time.monotonic() - alive_at > ENDED_FOR_S:
+                return "does not run; what is finished is kept, start the same run again to go on"
+            time.sleep(TICK_S)
 
 
 @contextmanager
@@ -143,11 +132,21 @@ def view(console: Console) -> Iterator[Callable[[Progress], None]]:
     if not console.is_terminal:
         yield _lines(console)
         return
-    # stdout that goes to a file must not end on the terminal.
-    shown = Live(console=console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
-    with shown:
-        console.show_cursor(True)  # a killed run leaves a usable terminal
-        yield lambda progress: shown.update(render(progress), refresh=True)
+    shown = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    with lines_above(console) as lock:
+        try:
+            with lock:
+                shown.start()
+                console.show_cursor(True)  # a killed run leaves a usable terminal
+
+            def show(progress: Progress) -> None:
+                with lock:
+                    shown.update(render(progress), refresh=True)
+
+            yield show
+        finally:
+            with lock:
+                shown.stop()
 
 
 def _lines(console: Console) -> Callable[[Progress], None]:
@@ -160,18 +159,6 @@ def _lines(console: Console) -> Callable[[Progress], None]:
             console.print(Text(line(progress)), soft_wrap=True)
 
     return show
-
-
-def _log_console() -> Console:
-    """The console through which log lines go to the terminal, so that they appear above the view and nothing tears.
-
-    Prefect's handler has one (and rich's own); it writes to stderr.
-    """
-    for handler in logging.getLogger().handlers:
-        console = getattr(handler, "console", None)
-        if isinstance(console, Console) and console.is_terminal:
-            return console
-    return Console(stderr=True)
 
 
 def line(progress: Progress) -> str:

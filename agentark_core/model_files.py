@@ -10,7 +10,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from agentark_core.config import ModelConfig
+from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.errors import ModelError
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
@@ -43,6 +43,20 @@ def resolve(config: ModelConfig) -> Path:
         path = _download(config)
     check_model_dir(path)
     return path
+
+
+def source(model: ModelConfig, engine: EngineConfig) -> tuple[Path | None, str]:
+    """(directory, revision) of a model as an engine uses it; the revision is part of the work key.
+
+    A served model that is no local directory has none; its revision follows from its name and model.revision alone,
+    because the same weights may move to another address. Raises ModelError.
+    """
+    local = model.path.startswith(("arkling:", "/", ".", "~")) or Path(model.path).is_dir()
+    if engine.kind == "vllm" or (engine.kind == "openai" and local):
+        path = resolve(model)
+        return path, revision(path)
+    name = ["replay", engine.replay] if engine.kind == "replay" else ["served", model.path, model.revision]
+    return None, hashlib.sha256("\0".join(name).encode()).hexdigest()[:16]
 
 
 def _download(config: ModelConfig) -> Path:

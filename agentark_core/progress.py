@@ -2,7 +2,8 @@
 
 `<home>/ledger/debates-<fingerprint>/usage/<host>-<pid>-<random>.json`, one file per engine process and run, is written
 once a second by usage.py and stays when the process ends. So sums over the files are totals over all starts of a run,
-and files that change are engines that work. Which shards are committed is read from the manifest.
+and files that change are engines that work. Which shards are committed is read from the manifest, and whether a flow
+works on a run from its lease.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Va
 
 from agentark_core.evaluation import wilson
 from agentark_core.ledger import Store
+from agentark_core.stored import RUN_LEASE
 
 MAX_FILE_BYTES = 1_000_000
 """A usage file takes some kB; anything larger is not ours."""
@@ -26,6 +28,7 @@ QUESTIONS_WINDOW_S = 300.0
 """Questions end in bursts, so their rate is taken over a longer time than that of tokens."""
 
 MIN_WINDOW_S = 3.0
+HEART_STOPS_S = 60.0
 SILENT_AFTER_S = 15.0
 """An engine whose file stood still this long is not counted as working: it is written once a second."""
 
@@ -174,6 +177,7 @@ class ProgressReader:
         self._stores = [Store(home, stage="debates", fingerprint=name) for name in fingerprints]
         self._questions_of = [_questions_by_shard(home, store) for store in self._stores]
         self._files: dict[Path, _File] = {}
+        self._beats: dict[Path, tuple[str, float]] = {}
         self._samples: deque[tuple[float, int, int]] = deque()
 
     def read(self) -> Progress:
@@ -240,13 +244,16 @@ class ProgressReader:
             flips=_flips(usages),
         )
 
-    def held(self) -> bool:
-        """Whether some process is working on a shard of the runs, as far as files tell (Store.held)."""
-        return any(
-            store.held(shard)
-            for store, questions_of in zip(self._stores, self._questions_of, strict=True)
-            for shard in sorted(questions_of.keys() - store.committed())
-        )
+    def alive(self) -> bool:
+        """Whether a flow works on one of the runs: it holds their lease, and its heart has beaten within a minute."""
+        now = self._clock()
+        for store in self._stores:
+            beat = store.heartbeat(RUN_LEASE)
+            if beat is None:
+                self._beats.pop(store.root, None)
+            elif store.root not in self._beats or self._beats[store.root][0] != beat:
+                self._beats[store.root] = (beat, now)
+        return any(now - seen_at < HEART_STOPS_S for _, seen_at in self._beats.values())
 
     def _look(self, path: Path, *, now: float) -> _File:
         try:

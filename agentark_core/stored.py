@@ -10,6 +10,9 @@ from agentark_core.ledger import Store, fingerprint
 from agentark_core.types import Debate, Verdict
 from agentark_core.verify import VERIFIER_VERSION
 
+RUN_LEASE = "run"
+"""A flow holds this lease of a debate run from before its engines start until it ends."""
+
 
 def debate_runs(home: Path) -> list[str]:
     """Fingerprints of the debate runs under home, oldest first."""

@@ -6,9 +6,15 @@ cannot move the cursor.
 
 from __future__ import annotations
 
+import io
+import logging
+import sys
+import threading
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from io import StringIO
+from typing import IO, Any, cast
 
 from rich import box
 from rich.console import Console
@@ -65,3 +71,63 @@ def text(console: Console) -> str:
     """What was printed on a page."""
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+@contextmanager
+def lines_above(console: Console) -> Iterator[threading.RLock]:
+    """While something live is drawn on console, whole lines that others write to the terminal appear above it.
+
+    Others: print, and log handlers that write through a rich console of their own (Prefect's, rich's). Whoever draws on
+    console must hold the lock that is yielded. rich's Live has such a redirection too, but composes and writes in two
+    steps: when lines came from several threads while the height of the view changed, some were erased.
+    """
+    lock = threading.RLock()
+    with ExitStack() as stack:
+        for handler in logging.getLogger().handlers:
+            other = getattr(handler, "console", None)
+            if isinstance(other, Console) and other.is_terminal:
+                stack.callback(setattr, other, "file", other.file)
+                other.file = cast(IO[str], _Above(console, other.file, lock))
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream.isatty():
+                above = _Above(console, stream, lock)
+                setattr(sys, name, above)
+                stack.callback(setattr, sys, name, stream)
+                stack.callback(above.end)
+        yield lock
+
+
+class _Above(io.TextIOBase):
+    """A stream in place of the terminal: its lines are printed through console, one at a time."""
+
+    def __init__(self, console: Console, stream: IO[str], lock: threading.RLock) -> None:
+        self._console = console
+        self._stream = stream
+        self._lock = lock
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            lines, end, self._rest = (self._rest + text).rpartition("\n")
+            if end:
+                self._console.print(Text.from_ansi(lines), soft_wrap=True)
+        return len(text)
+
+    def end(self) -> None:
+        """Print what has no line feed yet."""
+        if self._rest:
+            self.write("\n")
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return str(getattr(self._stream, "encoding", "utf-8"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

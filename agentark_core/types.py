@@ -57,7 +57,8 @@ class Generation:
     """What an engine returns for one request. Token counts are in tokens; cached <= prompt.
 
     text is the final solution; thinking is what a reasoning model wrote before it (between its thinking tags).
-    finish_reason: stop | length | repetition | over_context | engine_poison.
+    finish_reason: stop | length | repetition | over_context | engine_poison. cost: what a provider asks for it, in the
+    currency of the configured prices.
     """
 
     text: str
@@ -66,6 +67,7 @@ class Generation:
     completion_tokens: int
     finish_reason: str
     thinking: str = ""
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

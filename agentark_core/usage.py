@@ -43,7 +43,9 @@ def spent(run_root: Path) -> tuple[int, float]:
 class Usage:
     """Counters of one run in this process.
 
-    Attributes: tokens (prompt and completion, generated here), engine_seconds, running (requests in the engine now).
+    Attributes: tokens (prompt and completion, generated here), engine_seconds, running (requests in the engine now),
+    full_tokens (completion tokens made while questions waited for a seat: over slot_seconds / slots, the speed of a
+    full batch).
     """
 
     def __init__(self, run_root: Path) -> None:
@@ -55,6 +57,7 @@ class Usage:
         self.slots = 0
         self.busy_slot_seconds = 0.0
         self.slot_seconds = 0.0
+        self.full_tokens = 0.0
         self.cost = 0.0
         self._counts: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
@@ -73,6 +76,7 @@ class Usage:
             completion_tokens=generation.completion_tokens,
         )
         self.tokens += generation.prompt_tokens + generation.completion_tokens
+        self.cost += generation.cost
 
     def add_debate(self, debate: Debate, *, replayed: int, saved: tuple[int, int]) -> None:
         """Count a finished question, and how many of its turns were replayed.
@@ -125,6 +129,7 @@ class Usage:
             "running": self.running,
             "busy_slot_seconds": round(self.busy_slot_seconds, 3),
             "slot_seconds": round(self.slot_seconds, 3),
+            "full_tokens": round(self.full_tokens),
             "cost": self.cost,
             "statuses": dict(self._statuses),
             "stop_reasons": dict(self._stop_reasons),

@@ -31,7 +31,7 @@ def build_traces(config: BuildTracesConfig, *, parent_run_id: str = "") -> dict[
         name="traces",
         problems=problem_set,
         model=config.teacher,
-        model_revision=model_files.revision(model_files.resolve(config.teacher)),
+        model_revision=model_files.source(config.teacher, config.engine)[1],
         debate=config.debate,
         seed=config.run.seed,
     )

@@ -15,12 +15,11 @@ from prefect import runtime
 from prefect.futures import as_completed
 from prefect.logging import get_run_logger
 
-from agentark_core import model_files
 from agentark_core.cluster import ray_pool
 from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.errors import EmptyDataset
 from agentark_core.ledger import ManifestEntry, Store
-from agentark_core.stored import verdict_store
+from agentark_core.stored import RUN_LEASE, verdict_store
 from agentark_core.tracking import Run
 from flows.debate_progress import shown
 from flows.ending import ended_in_order
@@ -44,8 +43,8 @@ def complete_debates(
             # One flow at a time works on a debate run; a second one ends at once with AlreadyRunning (F16).
             for spec in unfinished.values():
                 store = spec.store(home, run_id=str(runtime.flow_run.name))
-                stack.enter_context(store.lease("run", timeout_s=engine.lease_timeout_s))
-            pool = stack.enter_context(ray_pool.engine_pool(model_files.resolve(model), model=model, engine=engine))
+                stack.enter_context(store.lease(RUN_LEASE, timeout_s=engine.lease_timeout_s))
+            pool = stack.enter_context(ray_pool.engine_pool(model=model, engine=engine, home=home))
             pool.start()
             futures = [
                 debate_shard.submit(shard, spec=spec, home=home, pool=pool, lease_timeout_s=engine.lease_timeout_s)

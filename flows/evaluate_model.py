@@ -15,7 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from agentark_core import evaluation, evaluation_report, model_files, strategies
-from agentark_core.config import DebateConfig, EvaluateConfig, ModelConfig
+from agentark_core.config import DebateConfig, EngineConfig, EvaluateConfig, ModelConfig
 from agentark_core.ledger import atomic_write_text
 from flows import stage
 from flows.debate_stage import complete_debates
@@ -53,7 +53,7 @@ def teacher_methods(config: EvaluateConfig, *, problems: ProblemSet) -> list[Met
     temperature = debate.sampling.temperature
 
     def spec(name: str, how: DebateConfig) -> DebateSpec:
-        return _spec(name, model=teacher, how=how, problems=problems, seed=config.run.seed)
+        return _spec(name, model=teacher, how=how, problems=problems, config=config)
 
     debated = spec("teacher debate", debate)
     methods: list[Method] = [
@@ -82,7 +82,7 @@ def student_methods(name: str, *, model: ModelConfig, config: EvaluateConfig, pr
                 model=model,
                 how=single(config, temperature=value),
                 problems=problems,
-                seed=config.run.seed,
+                config=config,
             ),
             "vote",
         )
@@ -108,7 +108,8 @@ def evaluate_model(config: EvaluateConfig, *, parent_run_id: str = "") -> dict[s
     with stage.tracked("evaluate-model", config=config, home=home, parent_run_id=parent_run_id) as run:
         for model in dict.fromkeys(spec.model for _, spec, _ in methods):
             specs = {spec.name: spec for _, spec, _ in methods if spec.model == model}
-            complete_debates(list(specs.values()), model=model, engine=config.engine, home=home)
+            engine = _engine(config, model=model)
+            complete_debates(list(specs.values()), model=model, engine=engine, home=home)
         results = [score(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods]
         report = evaluation.compare(
             results,
@@ -147,13 +148,20 @@ def _contrasts(names: list[str], *, discussed: str) -> list[tuple[str, str]]:
     return [(discussed, other) for other in others]
 
 
-def _spec(name: str, *, model: ModelConfig, how: DebateConfig, problems: ProblemSet, seed: int) -> DebateSpec:
+def _engine(config: EvaluateConfig, *, model: ModelConfig) -> EngineConfig:
+    """An endpoint or recorded generations are the teacher's; students run here."""
+    return config.engine if model == config.teacher else config.engine.in_process()
+
+
+def _spec(
+    name: str, *, model: ModelConfig, how: DebateConfig, problems: ProblemSet, config: EvaluateConfig
+) -> DebateSpec:
     return DebateSpec(
         name=name,
         problems=problems,
         model=model,
-        model_revision=model_files.revision(model_files.resolve(model)),
+        model_revision=model_files.source(model, _engine(config, model=model))[1],
         debate=how,
         # Sampled evaluation must not reuse the random numbers of the training debates.
-        seed=seed + 1,
+        seed=config.run.seed + 1,
     )

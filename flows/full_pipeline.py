@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 
 from agentark_core import model_files
 from agentark_core.cluster.ray_pool import engine_pool
-from agentark_core.config import BuildTracesConfig, DistilConfig, EvaluateConfig, ModelConfig, PipelineConfig
+from agentark_core.config import DistilConfig, EvaluateConfig, ModelConfig, PipelineConfig
 from agentark_core.ledger import fingerprint
 from flows import stage
 from flows.build_traces import build_traces
@@ -32,30 +32,24 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
     A second run of the same config on the same inputs finds the finished record and does nothing.
     """
     home = stage.prepare_home(config.run)
-    traces_config = BuildTracesConfig(
-        run=config.run,
-        problems=config.problems,
-        held_out=config.evaluation.problems,
-        teacher=config.teacher,
-        debate=config.debate,
-        engine=config.engine,
-        tracking=config.tracking,
-    )
     held_out = stage.load_held_out(config.evaluation.problems, config=config, home=home)
-    questions = stage.load_training_problems(traces_config, home=home)
+    questions = stage.load_training_problems(config.traces, home=home)
     key = fingerprint(
         "full-pipeline",
         config=config.model_dump(mode="json", exclude={"run": {"name", "home"}, "tracking": True}),
         problems=[questions.fingerprint, held_out.fingerprint],
-        models=[model_files.revision(model_files.resolve(model)) for model in (config.teacher, config.student)],
+        models=[
+            model_files.source(config.teacher, config.engine)[1],
+            model_files.revision(model_files.resolve(config.student)),
+        ],
     )
     if done := stage.finished(home, flow="full-pipeline", key=key):
         get_run_logger().info("nothing to do: this config already ran; its report is %s", done["report_paths"][0])
         return {**done, "reused": True}
     with stage.tracked("full-pipeline", config=config, home=home, parent_run_id="") as run:
         # One start of the teacher serves both its traces and its part of the evaluation.
-        with engine_pool(model_files.resolve(config.teacher), model=config.teacher, engine=config.engine):
-            traces = build_traces(traces_config, parent_run_id=run.run_id)
+        with engine_pool(model=config.teacher, engine=config.engine, home=home):
+            traces = build_traces(config.traces, parent_run_id=run.run_id)
             evaluate_config = _evaluate_config(config, student=config.student)
             specs = {spec.name: spec for _, spec, _ in teacher_methods(evaluate_config, problems=held_out)}
             complete_debates(list(specs.values()), model=config.teacher, engine=config.engine, home=home)

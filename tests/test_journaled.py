@@ -16,6 +16,7 @@ from agentark_core.journaled import read_journaled
 from agentark_core.ledger import Store
 from agentark_core.records import debates_to_table
 from agentark_core.shards import shard_meta
+from agentark_core.stored import RUN_LEASE
 from agentark_core.types import Debate
 
 WHOLE = make_debate(1, [[6, 7, 6], [6, 6, 6], [6, 6, 6]], gold=6)
@@ -31,7 +32,7 @@ def test_turns_are_read_while_their_shard_is_leased_and_written(tmp_path: Path) 
     store = make_home(tmp_path, [WHOLE.problem, HALF.problem])
     reader = Store(tmp_path, stage="debates", fingerprint=RUN)
     with store.lease("00000", timeout_s=5) as lease, store.journal("00000") as target:
-        assert reader.journaled("00000") == [] and reader.held("00000")
+        assert reader.journaled("00000") == [] and reader.heartbeat("00000")
         target.append([dataclasses.asdict(WHOLE.turns[0])])
         assert [record["agent"] for record in reader.journaled("00000")] == [1]
         before = sorted(path.name for path in store.root.rglob("*"))
@@ -39,7 +40,7 @@ def test_turns_are_read_while_their_shard_is_leased_and_written(tmp_path: Path) 
         assert (debate.turns, debate.stop_reason, debate.answer) == (WHOLE.turns[:1], "running", None)
         assert sorted(path.name for path in store.root.rglob("*")) == before
         lease.check()
-    assert not reader.held("00000")
+    assert reader.heartbeat("00000") is None
 
 
 def test_a_torn_tail_is_not_there_yet(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
     store = make_home(tmp_path, [WHOLE.problem], [HALF.problem])
     commit_debates(store, "00000", [WHOLE])
     assert "unfinished" in view(tmp_path) and "1 of 2" in view(tmp_path)
-    with store.lease("00001", timeout_s=5):
+    with store.lease(RUN_LEASE, timeout_s=5):
         assert "running" in view(tmp_path)
     commit_debates(store, "00001", [HALF])
     assert "complete" in view(tmp_path)

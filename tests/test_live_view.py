@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from debate_helpers import RUN, commit_debates, make_debate, make_home, make_problem, write_usage
-from ledger_helpers import until
+from ledger_helpers import in_child, kill_self, until, wait
 from rich.console import Console
 from terminal_helpers import Screen, Terminal
 
@@ -22,6 +22,7 @@ from agentark_core import live_view
 from agentark_core.errors import ConfigError
 from agentark_core.ledger import Store
 from agentark_core.progress import Progress, ProgressReader
+from agentark_core.stored import RUN_LEASE
 
 ROOT = Path(__file__).resolve().parents[1]
 USAGE = {
@@ -43,7 +44,7 @@ USAGE = {
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"TICK_S": 0.02, "PATIENCE_S": 0.5, "ENDED_FOR_S": 0.1, "QUIET_FOR_S": 0.3}.items():
+    for name, seconds in {"TICK_S": 0.02, "PATIENCE_S": 0.5, "ENDED_FOR_S": 0.1}.items():
         monkeypatch.setattr(live_view, name, seconds)
 
 
@@ -128,9 +129,9 @@ def test_a_broken_view_does_not_stop_the_run(
 ) -> None:
     five_questions(tmp_path)
     monkeypatch.setattr(live_view, "LINE_EVERY_S", 0)
-    monkeypatch.setattr(live_view, "_log_console", lambda: Console(file=closed))
     closed = StringIO()
     closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
     for run in (RUN, "0123456789abcdef"):
         caplog.clear()
         with live_view.live(tmp_path, [run], on_tick=lambda progress: None):
@@ -188,7 +189,8 @@ with live_view.live(home, [RUN], on_tick=lambda progress: None):
     threads = [threading.Thread(target=work, args=(name,)) for name in ("first", "second")]
     for thread in threads: thread.start()
     for number in range(100):
-        write_usage(store, "h-1-aa", questions=number, running=3, slots=4, statuses=dict(ok=number))
+        flips = {{"2": {{}}}} if number % 2 else {{}}
+        write_usage(store, "h-1-aa", questions=number, running=3, slots=4, flips=flips)
         time.sleep(0.005)
     print("a result on stdout")
     print("a word on stderr", file=sys.stderr)
@@ -198,7 +200,8 @@ print("the end")
 
 
 def test_log_lines_stay_whole_above_the_view(tmp_path: Path) -> None:
-    """Real Prefect logging from two threads, on a pseudo-terminal, while the view is renewed 100 times a second."""
+    """Real Prefect logging from two threads, on a pseudo-terminal, while the view is renewed 100 times a second and
+    changes its height."""
     program = PROGRAM.format(tests=str(ROOT / "tests"), home=str(tmp_path / "home"))
     environment = {
         **os.environ,
@@ -245,38 +248,57 @@ def test_watch_ends_when_every_shard_is_committed(tmp_path: Path, fast: None) ->
     debates = [make_debate(n, [[1, 1, 1]], gold=1) for n in range(2)]
     store = make_home(tmp_path, [debates[0].problem], [debates[1].problem])
     commit_debates(store, "00000", debates[:1])
-    timer = threading.Timer(0.2, commit_debates, (store, "00001", debates[1:]))
-    timer.start()
-    assert live_view.watch(tmp_path, [RUN]) == "finished: all 2 shards are committed"
-    timer.join()
+    with store.lease(RUN_LEASE, timeout_s=5):
+        timer = threading.Timer(0.3, commit_debates, (store, "00001", debates[1:]))
+        timer.start()
+        assert live_view.watch(tmp_path, [RUN]) == "finished: all 2 shards are committed"
+        timer.join()
 
 
-def test_watch_ends_soon_after_the_engines_ended_in_order(
-    tmp_path: Path, fast: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(live_view, "QUIET_FOR_S", 60)
+def test_watch_ends_with_the_flow_also_while_no_engine_works(tmp_path: Path, fast: None) -> None:
     store = five_questions(tmp_path)
     ended = threading.Event()
 
     def run() -> None:
-        with store.lease("00000", timeout_s=5):
-            for number in range(10):
-                write_usage(store, "h-1-aa", questions=0, running=number, slots=4)
-                time.sleep(0.02)
-            write_usage(store, "h-1-aa", questions=0, slots=4, ended=True)
-            time.sleep(0.3)
+        with store.lease(RUN_LEASE, timeout_s=5):
+            held.set()
+            time.sleep(0.5)  # engines load their model
             ended.set()
 
+    held = threading.Event()
     thread = threading.Thread(target=run)
     thread.start()
-    assert live_view.watch(tmp_path, [RUN]).startswith("stopped before its end")
-    assert ended.is_set(), "not while a process holds a shard"
+    assert held.wait(5)
+    assert live_view.watch(tmp_path, [RUN]).startswith("does not run; what is finished is kept")
+    assert ended.is_set()
     thread.join()
 
 
-def test_watch_gives_up_when_nothing_shows_life(tmp_path: Path, fast: None) -> None:
-    five_questions(tmp_path)
-    assert live_view.watch(tmp_path, [RUN]).startswith("no engine has worked on it for")
+def test_watch_ends_after_the_flow_was_killed(tmp_path: Path, fast: None) -> None:
+    store = five_questions(tmp_path)
+
+    def run() -> None:
+        with store.lease(RUN_LEASE, timeout_s=5):
+            kill_self()
+
+    assert wait(in_child(run)) == -signal.SIGKILL
+    assert live_view.watch(tmp_path, [RUN]).startswith("does not run")
+
+
+def test_watch_ends_when_the_heart_of_a_flow_on_another_host_has_stopped(
+    tmp_path: Path, fast: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = five_questions(tmp_path)
+    monkeypatch.setattr("agentark_core.progress.HEART_STOPS_S", 0.3)
+    with store.lease(RUN_LEASE, timeout_s=5):
+        owner = store.root / "leases" / f"{RUN_LEASE}.1"
+        owner.write_text(owner.read_text().replace('"host":"', '"host":"far-away '))
+        beat = owner.with_name(f"{RUN_LEASE}.1.beat")
+        silent = beat.read_text()
+    beat.write_text(silent)  # as if it had never been released
+    started = time.monotonic()
+    assert live_view.watch(tmp_path, [RUN]).startswith("does not run")
+    assert time.monotonic() - started > 0.3
 
 
 def test_watch_takes_the_newest_run_and_names_unknown_ones(tmp_path: Path, fast: None) -> None:
@@ -285,7 +307,7 @@ def test_watch_takes_the_newest_run_and_names_unknown_ones(tmp_path: Path, fast:
     five_questions(tmp_path)
     with pytest.raises(ConfigError, match=f"nothing: no such debate run .* there are: {RUN}"):
         live_view.watch_runs(tmp_path, ["nothing"])
-    assert live_view.watch_runs(tmp_path, []).startswith(f"{RUN}: no engine has worked")
+    assert live_view.watch_runs(tmp_path, []).startswith(f"{RUN}: does not run")
 
 
 def test_ctrl_c_ends_the_view_and_changes_nothing(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agentark_core import model_files
 from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.dispatcher import Dispatcher
+from agentark_core.engines.base import Engine
 from agentark_core.errors import AgentArkError, ConfigError, EngineError
 from agentark_core.shards import Caps, ShardJob, run_shard
 
@@ -94,8 +96,8 @@ def _watch_head(address: str) -> None:
 class DebateActor:
     """The class behind the Ray actor. Its methods are coroutines on one event loop."""
 
-    def __init__(self, model_dir: str, *, model: dict[str, Any], engine: dict[str, Any]) -> None:
-        self._model_dir = Path(model_dir)
+    def __init__(self, home: str, *, model: dict[str, Any], engine: dict[str, Any]) -> None:
+        self._home = Path(home)
         self._model = ModelConfig.model_validate(model)
         self._config = EngineConfig.model_validate(engine)
         self._dispatcher: Dispatcher | None = None
@@ -111,11 +113,9 @@ class DebateActor:
         """Debate one shard; see shards.run_shard."""
         async with self._starting:
             if self._dispatcher is None:
-                from agentark_core.engines.vllm_engine import VllmEngine
-
                 config = self._config
                 self._dispatcher = Dispatcher(
-                    VllmEngine(self._model_dir, model=self._model, engine=config),
+                    self._engine(),
                     slots=config.max_num_seqs,
                     stall_timeout_s=config.stall_timeout_s,
                     die=_end_process,
@@ -135,6 +135,23 @@ class DebateActor:
             num_engines=self._config.num_engines,
         )
         return await run_shard(job, dispatcher=self._dispatcher, caps=caps)
+
+    def _engine(self) -> Engine:
+        """The engine that the config names; each is imported only where it is used."""
+        model, config = self._model, self._config
+        model_dir, _ = model_files.source(model, config)
+        if config.endpoint is not None:
+            from agentark_core.engines.endpoint_engine import EndpointEngine
+
+            return EndpointEngine(config.endpoint, model=model, model_dir=model_dir)
+        if config.replay:
+            from agentark_core.engines.replay_engine import ReplayEngine
+
+            return ReplayEngine(self._home, fingerprint=config.replay)
+        from agentark_core.engines.vllm_engine import VllmEngine
+
+        assert model_dir is not None
+        return VllmEngine(model_dir, model=model, engine=config)
 
     async def stop(self, reason: str) -> None:
         """End the shards in order: nothing new begins, requests in the engine may finish."""
@@ -157,8 +174,9 @@ class EnginePool:
     """Engines of one model. `start` them in a thread that stays (see `connect`); `run` blocks, call it from several
     threads."""
 
-    def __init__(self, model_dir: Path, *, model: ModelConfig, engine: EngineConfig) -> None:
-        self._model_dir = model_dir
+    def __init__(self, *, model: ModelConfig, engine: EngineConfig, home: Path) -> None:
+        """home: where recorded generations are found (kind replay)."""
+        self._home = home
         self._model = model
         self._engine = engine
         self._actors: list[Any] = []
@@ -183,7 +201,7 @@ class EnginePool:
             max_concurrency=SHARDS_PER_ENGINE + 3,
         )
         self._actors = [
-            remote.remote(str(self._model_dir), model=self._model.model_dump(), engine=self._engine.model_dump())
+            remote.remote(str(self._home), model=self._model.model_dump(), engine=self._engine.model_dump())
             for _ in range(self._engine.num_engines)
         ]
         for actor in self._actors * SHARDS_PER_ENGINE:
@@ -253,14 +271,15 @@ _open_pools: dict[tuple[str, str, str], EnginePool] = {}
 
 
 @contextmanager
-def engine_pool(model_dir: Path, *, model: ModelConfig, engine: EngineConfig) -> Iterator[EnginePool]:
+def engine_pool(*, model: ModelConfig, engine: EngineConfig, home: Path) -> Iterator[EnginePool]:
     """An EnginePool that is closed on exit. Inside the block, the same model and settings give the same pool again,
     so that a pipeline can keep a teacher's engines from one stage to the next."""
-    key = (str(model_dir), model.model_dump_json(), engine.model_dump_json())
+    model_files.source(model, engine)  # a missing or unsafe model is an error here, before any process starts
+    key = (str(home), model.model_dump_json(), engine.model_dump_json())
     if key in _open_pools:
         yield _open_pools[key]
         return
-    pool = _open_pools[key] = EnginePool(model_dir, model=model, engine=engine)
+    pool = _open_pools[key] = EnginePool(model=model, engine=engine, home=home)
     try:
         yield pool
     finally:

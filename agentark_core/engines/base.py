@@ -54,7 +54,7 @@ class Engine(Protocol):
 
     @property
     def tokens_made(self) -> int:
-        """Completion tokens seen so far, of unfinished requests too: the watchdog's sign of life."""
+        """Completion tokens seen so far, of unfinished requests too: the watchdog's sign of life. -1: not watched."""
         ...
 
     def prompt(self, messages: list[Message]) -> Prompt:

@@ -19,7 +19,7 @@ from agentark_core.ledger.journal import Journal
 from agentark_core.ledger.keys import SCHEMA_VERSION, canonical_json, fingerprint, request_seed, work_id
 from agentark_core.ledger.lease import Lease
 from agentark_core.ledger.rows import TURN_SCHEMA, table_to_turns, turns_to_table
-from agentark_core.ledger.store import ManifestEntry, Store
+from agentark_core.ledger.store import ManifestEntry, Store, to_parquet
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -34,6 +34,7 @@ __all__ = [
     "fingerprint",
     "request_seed",
     "table_to_turns",
+    "to_parquet",
     "turns_to_table",
     "work_id",
 ]

@@ -105,15 +105,14 @@ def latest_epoch(folder: Path, shard: str) -> int:
     return epoch
 
 
-def is_held(folder: Path, shard: str) -> bool:
-    """Whether shard has a holder: its lease is not released, and its process is not known to be gone.
+def heartbeat(folder: Path, shard: str) -> str | None:
+    """None if nobody holds shard: its lease is released, or its process is known to be gone.
 
-    A look at files only, so a holder that died on another host, where nobody sees it, still counts.
+    Else a text that a living holder changes every second. Whether one on another host still lives shows in that alone.
     """
     epoch = latest_epoch(folder, shard)
-    if epoch == 0 or _read_beat(folder, shard, epoch) == _RELEASED:
-        return False
-    return not _is_gone(_read_owner(folder, shard, epoch))
+    beat = _read_beat(folder, shard, epoch) if epoch else _RELEASED
+    return None if beat == _RELEASED or _is_gone(_read_owner(folder, shard, epoch)) else f"{epoch} {beat}"
 
 
 def _wait_for_silence(folder: Path, shard: str, epoch: int, *, timeout_s: float) -> None:

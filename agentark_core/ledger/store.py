@@ -30,7 +30,7 @@ from agentark_core.errors import ConfigError, CorruptData, DataError, EmptyDatas
 from agentark_core.ledger.files import atomic_write_json, fsync_folder, put_if_absent, storage_errors, write_durable
 from agentark_core.ledger.journal import Journal, Record, journal_path, read_journal
 from agentark_core.ledger.keys import canonical_json
-from agentark_core.ledger.lease import Lease, acquire, is_held, latest_epoch
+from agentark_core.ledger.lease import Lease, acquire, heartbeat, latest_epoch
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +109,7 @@ class Store:
         lease.check()
         if standing := self._entry(shard):
             return standing
-        buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-        data = buffer.getvalue().to_pybytes()
+        data = to_parquet(table)
         sha256 = hashlib.sha256(data).hexdigest()
         entry = ManifestEntry(
             shard=shard,
@@ -196,9 +194,9 @@ class Store:
         """What the journal of shard holds so far, oldest first; its holder may be writing on. See `read_journal`."""
         return read_journal(self.root / "journals", _safe(shard))
 
-    def held(self, shard: str) -> bool:
-        """Whether a process is working on shard, as far as files tell. See `lease.is_held`."""
-        return is_held(self.root / "leases", _safe(shard))
+    def heartbeat(self, shard: str) -> str | None:
+        """None if no process holds shard, else what its holder changes every second. See `lease.heartbeat`."""
+        return heartbeat(self.root / "leases", _safe(shard))
 
     # ---- mending and cleaning ----
 
@@ -298,6 +296,14 @@ class Store:
         if table.num_rows != entry.rows:
             raise _corrupt(path, f"{table.num_rows} rows instead of {entry.rows}")
         return table
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A table as the ledger stores it."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    data: bytes = buffer.getvalue().to_pybytes()
+    return data
 
 
 def _safe(name: str) -> str:

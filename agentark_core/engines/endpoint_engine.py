@@ -1,0 +1,221 @@
+"""Any OpenAI-compatible server (vLLM, SGLang, a provider) behind the `Engine` protocol.
+
+Raw aiohttp and JSON: the client's work per request is what limits thousands of requests in flight
+(benchmarks/client_cpu.py compares it with the openai package).
+
+`api: completions` sends token ids made by the local tokenizer, so no text of data can become a special token (F30).
+`api: chat` leaves the template to the server, which then has to see to that itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from agentark_core.config import EndpointConfig, ModelConfig
+from agentark_core.engines.base import Prompt, Request
+from agentark_core.errors import ConfigError, EngineError
+from agentark_core.types import Generation, Message
+
+RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+FIRST_DELAY_S, MAX_DELAY_S = 0.5, 60.0
+TEMPLATE_TOKENS = 16
+"""Tokens that a chat template adds to a message, at most, where there is no local tokenizer to count them."""
+
+
+class EndpointEngine:
+    """One model of one server. Create it where an event loop runs."""
+
+    def __init__(self, config: EndpointConfig, *, model: ModelConfig, model_dir: Path | None) -> None:
+        """model_dir holds the tokenizer for exact token counts; api completions needs it. Raises ConfigError."""
+        import aiohttp
+
+        if config.api == "completions" and model_dir is None:
+            raise ConfigError(
+                f"engine.endpoint.api completions needs the tokenizer of the model: {model.path!r} is not a local "
+                "directory; download it, or use api chat"
+            )
+        self._config = config
+        self._model = config.model or model.path
+        self._chat = _chat_format(model_dir)
+        path = "completions" if config.api == "completions" else "chat/completions"
+        self._url = f"{config.base_url.rstrip('/')}/{path}"
+        self._failure = ""
+        self._limits = [RateLimit(per_minute) for per_minute in (config.requests_per_minute, config.tokens_per_minute)]
+        headers = {"Content-Type": "application/json", **_authorization(config)}
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=config.timeout_s),
+            headers=headers,
+        )
+
+    @property
+    def max_model_len(self) -> int:
+        """Context in tokens."""
+        return self._config.max_model_len
+
+    @property
+    def tokens_made(self) -> int:
+        """-1: answers come whole, so the watchdog cannot see progress; engine.endpoint.timeout_s bounds a request."""
+        return -1
+
+    def prompt(self, messages: list[Message]) -> Prompt:
+        """Exact with a local tokenizer; else an upper estimate: one token a byte is the most that byte-level
+        vocabularies make of text, but two bytes a token is what no language in use exceeds on average."""
+        if self._chat is not None:
+            ids = self._chat.prompt_ids(messages)
+            return Prompt(messages=tuple(messages), token_ids=tuple(ids), length=len(ids))
+        length = sum(-(-len(m["content"].encode("utf-8", "replace")) // 2) + TEMPLATE_TOKENS for m in messages)
+        return Prompt(messages=tuple(messages), token_ids=None, length=length)
+
+    async def generate(self, request: Request) -> Generation:
+        """Complete one prompt. Raises EngineError when the retries are used up, ConfigError on a refused request."""
+        body = json.dumps(self._body(request)).encode()
+        tokens = request.prompt.length + request.sampling.max_tokens
+        for attempt in range(self._config.max_retries + 1):
+            for limit, amount in zip(self._limits, (1, tokens), strict=True):
+                await limit.take(amount)
+            answer, wait_s = await self._post(body)
+            if answer is not None:
+                return self._generation(answer, request=request)
+            last = attempt == self._config.max_retries
+            if not last:
+                # Full jitter: a thousand requests that failed together do not come back together.
+                backoff = random.uniform(0, min(MAX_DELAY_S, FIRST_DELAY_S * 2**attempt))
+                await asyncio.sleep(max(wait_s, backoff))
+        raise EngineError(
+            f"{self._url}: no answer after {self._config.max_retries + 1} attempts ({self._failure}); what is finished "
+            "is journaled: check the server and start the run again, or raise engine.endpoint.max_retries"
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def _post(self, body: bytes) -> tuple[dict[str, Any] | None, float]:
+        """(the answer, 0), or (None, seconds that the server asks to wait) for a failure that may pass."""
+        import aiohttp
+
+        try:
+            async with self._session.post(self._url, data=body) as response:
+                text = await response.read()
+                if response.status == 200:
+                    return json.loads(text), 0.0
+                self._failure = f"HTTP {response.status}"
+                if response.status in RETRY_STATUS:
+                    return None, _retry_after(response.headers.get("Retry-After", ""))
+                raise ConfigError(f"{self._url}: HTTP {response.status}: {_excerpt(text)}; {_remedy(response.status)}")
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            self._failure = f"{type(error).__name__}"
+            return None, 0.0
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self._model,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": request.seed % 2**31,
+        }
+        if self._config.api == "completions":
+            assert self._chat is not None and request.prompt.token_ids is not None
+            # stop_token_ids is an extension that vLLM and SGLang share.
+            return {**body, "prompt": list(request.prompt.token_ids), "stop_token_ids": self._chat.stop_ids}
+        return {**body, "messages": list(request.prompt.messages)}
+
+    def _generation(self, answer: dict[str, Any], *, request: Request) -> Generation:
+        try:
+            choice, usage = answer["choices"][0], answer.get("usage") or {}
+            message = choice.get("message") or {"content": choice.get("text")}
+            prompt_tokens = int(usage.get("prompt_tokens", request.prompt.length))
+            cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+            completion = int(usage.get("completion_tokens", 0))
+            text, thinking = message.get("content") or "", message.get("reasoning_content") or message.get("reasoning")
+            finish = choice.get("finish_reason") or "stop"
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise EngineError(
+                f"{self._url}: the answer is not an OpenAI completion ({type(error).__name__}: "
+                f"{str(error)[:80]}); check engine.endpoint.base_url and api"
+            ) from None
+        prices = self._config
+        cost = (
+            (prompt_tokens - cached) * prices.price_prompt
+            + cached * prices.price_cached
+            + completion * prices.price_completion
+        ) / 1e6
+        return Generation(
+            text=str(text),
+            thinking=str(thinking or ""),
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached,
+            completion_tokens=completion,
+            cost=cost,
+            # content_filter and other words mean that the text is not a whole solution.
+            finish_reason=finish if finish in ("stop", "length", "repetition") else "length",
+        )
+
+
+class RateLimit:
+    """At most `per_minute` units a minute, with no burst above a second's worth; 0 is no limit."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._per_s = per_minute / 60
+        self._free_at = 0.0
+
+    async def take(self, amount: float) -> None:
+        """Wait for the turn of `amount` units; turns are given in the order of asking."""
+        if not self._per_s:
+            return
+        now = time.monotonic()
+        start = max(self._free_at, now - 1.0)
+        self._free_at = start + amount / self._per_s
+        await asyncio.sleep(max(0.0, start - now))
+
+
+def _authorization(config: EndpointConfig) -> dict[str, str]:
+    if config.api_key_env is None:
+        return {}
+    key = os.environ.get(config.api_key_env)
+    if not key:
+        raise ConfigError(
+            f"engine.endpoint.api_key_env: the environment variable {config.api_key_env} is not set; export it where "
+            "the engine actors run"
+        )
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _chat_format(model_dir: Path | None) -> Any:
+    if model_dir is None:
+        return None
+    from agentark_core.chat import ChatFormat
+
+    return ChatFormat.load(model_dir)
+
+
+def _retry_after(header: str) -> float:
+    try:
+        return min(max(0.0, float(header)), 10 * MAX_DELAY_S)
+    except ValueError:  # a date, or nothing: the backoff decides
+        return 0.0
+
+
+def _excerpt(text: bytes) -> str:
+    return " ".join(text[:300].decode("utf-8", "replace").split())[:200]
+
+
+def _remedy(status: int) -> str:
+    return {
+        400: "the server refuses the request: check engine.endpoint.max_model_len, model and api",
+        401: "check the key in the variable that engine.endpoint.api_key_env names",
+        403: "the key may not use this model",
+        404: "check engine.endpoint.base_url (it ends in /v1) and model",
+        413: "lower debate.sampling.max_tokens or num_agents",
+    }.get(status, "check engine.endpoint")

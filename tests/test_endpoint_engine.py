@@ -1,0 +1,293 @@
+"""An OpenAI-compatible server that is slow, busy, broken or away; and a real `vllm serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from conftest import free_port
+
+from agentark_core import model_files
+from agentark_core.config import EndpointConfig, EngineConfig, ModelConfig, SamplingConfig
+from agentark_core.engines import endpoint_engine
+from agentark_core.engines.base import Prompt, Request
+from agentark_core.engines.endpoint_engine import EndpointEngine, RateLimit
+from agentark_core.errors import ConfigError, EngineError
+from agentark_core.stored import debate_runs, read_debates
+from agentark_core.types import Generation
+
+MODEL = ModelConfig(path="some-model")
+ANSWER = {
+    "choices": [{"message": {"content": "It is 42.", "reasoning_content": "hm"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 60}},
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """A stub server on loopback that can go away and come back at the same port."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler, self.port = handler, free_port()
+
+    async def __aenter__(self) -> Server:
+        application = web.Application()
+        application.router.add_post("/v1/chat/completions", self.handler)
+        self.runner = web.AppRunner(application)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", self.port).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.runner.cleanup()
+
+    def engine(self, **settings: Any) -> EndpointEngine:
+        config = EndpointConfig(base_url=f"http://127.0.0.1:{self.port}/v1", **settings)
+        return EndpointEngine(config, model=MODEL, model_dir=None)
+
+
+def request(number: int = 1) -> Request:
+    prompt = Prompt(messages=({"role": "user", "content": "6 * 7?"},), token_ids=None, length=10)
+    sampling = SamplingConfig(temperature=0.5, max_tokens=30)
+    return Request(prompt=prompt, sampling=sampling, seed=2**40 + 5, work_id="w", problem_id="p", round=1, agent=number)
+
+
+@pytest.fixture(autouse=True)
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_engine, "FIRST_DELAY_S", 0.02)
+
+
+def ask(handler: Handler, *, number: int = 1, **settings: Any) -> list[Generation]:
+    async def main() -> list[Generation]:
+        async with Server(handler) as server:
+            engine = server.engine(**settings)
+            try:
+                return list(await asyncio.gather(*(engine.generate(request(n)) for n in range(1, number + 1))))
+            finally:
+                await engine.close()
+
+    return asyncio.run(main())
+
+
+def test_text_thinking_tokens_and_cost_are_read_and_the_request_is_complete() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def handler(incoming: web.Request) -> web.Response:
+        seen.append(await incoming.json())
+        return web.json_response(ANSWER)
+
+    (generation,) = ask(handler, price_prompt=2.0, price_cached=0.5, price_completion=8.0)
+    assert (generation.text, generation.thinking, generation.finish_reason) == ("It is 42.", "hm", "stop")
+    assert (generation.prompt_tokens, generation.cached_tokens, generation.completion_tokens) == (100, 60, 10)
+    assert generation.cost == pytest.approx((40 * 2.0 + 60 * 0.5 + 10 * 8.0) / 1e6)
+    assert seen[0]["messages"] == [{"role": "user", "content": "6 * 7?"}]
+    assert {key: seen[0][key] for key in ("model", "temperature", "top_p", "max_tokens", "seed")} == {
+        "model": "some-model",
+        "temperature": 0.5,
+        "top_p": 1.0,
+        "max_tokens": 30,
+        "seed": 5,
+    }
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_failures_that_may_pass_are_retried(status: int) -> None:
+    calls = 0
+
+    async def handler(incoming: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        return web.json_response(ANSWER) if calls > 2 else web.Response(status=status)
+
+    assert ask(handler)[0].text == "It is 42."
+    assert calls == 3
+
+
+def test_the_server_s_own_wait_is_kept() -> None:
+    times: list[float] = []
+
+    async def handler(incoming: web.Request) -> web.Response:
+        times.append(time.monotonic())
+        return web.json_response(ANSWER) if len(times) > 1 else web.Response(status=429, headers={"Retry-After": "0.7"})
+
+    ask(handler)
+    assert times[1] - times[0] >= 0.69
+
+
+def test_retries_end_with_a_remedy_and_never_show_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
+    seen: list[str] = []
+
+    async def handler(incoming: web.Request) -> web.Response:
+        seen.append(incoming.headers["Authorization"])
+        return web.Response(status=503, text="sk-very-secret")
+
+    with pytest.raises(EngineError, match="no answer after 3 attempts .HTTP 503.*start the run again") as raised:
+        ask(handler, api_key_env="SECRET_KEY", max_retries=2)
+    assert seen == ["Bearer sk-very-secret"] * 3
+    assert "very-secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("status", "remedy"), [(401, "api_key_env"), (404, "ends in /v1"), (400, "max_model_len")])
+def test_a_refused_request_is_the_user_s_to_mend_and_is_not_repeated(status: int, remedy: str) -> None:
+    calls = 0
+
+    async def handler(incoming: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        return web.Response(status=status, text="no such thing\n" * 100)
+
+    with pytest.raises(ConfigError, match=remedy):
+        ask(handler)
+    assert calls == 1
+
+
+def test_answers_that_are_none_are_an_error_and_half_ones_are_truncated() -> None:
+    async def nonsense(incoming: web.Request) -> web.Response:
+        return web.json_response({"choices": []})
+
+    with pytest.raises(EngineError, match="not an OpenAI completion"):
+        ask(nonsense)
+
+    async def filtered(incoming: web.Request) -> web.Response:
+        return web.json_response({"choices": [{"message": {"content": "It"}, "finish_reason": "content_filter"}]})
+
+    assert ask(filtered)[0].finish_reason == "length"
+
+
+def test_a_cut_network_costs_no_answer_and_doubles_none() -> None:
+    served: list[int] = []
+
+    async def handler(incoming: web.Request) -> web.Response:
+        served.append(1)
+        await asyncio.sleep(0.02)
+        return web.json_response(ANSWER)
+
+    async def main() -> list[Generation]:
+        server = Server(handler)
+        await server.__aenter__()
+        engine = server.engine(max_retries=12)
+        working = [asyncio.create_task(engine.generate(request(n))) for n in range(20)]
+        await asyncio.sleep(0.01)
+        await server.__aexit__()
+        later = [asyncio.create_task(engine.generate(request(n))) for n in range(20, 40)]
+        await asyncio.sleep(0.5)
+        await server.__aenter__()
+        results = await asyncio.gather(*working, *later)
+        await engine.close()
+        await server.__aexit__()
+        return list(results)
+
+    assert [generation.text for generation in asyncio.run(main())] == ["It is 42."] * 40
+    assert len(served) >= 40
+
+
+def test_rate_limits_spread_requests_without_a_burst() -> None:
+    async def main() -> list[float]:
+        limit, times = RateLimit(60 * 50), []
+
+        async def one() -> None:
+            await limit.take(1)
+            times.append(time.monotonic())
+
+        await asyncio.gather(*(one() for _ in range(100)))
+        return times
+
+    times = asyncio.run(main())
+    assert 0.9 < times[-1] - times[0] < 2.5, "50 of the 100 are the burst of a second, 50 take another second"
+
+
+def test_a_missing_key_or_tokenizer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    url = "http://127.0.0.1:1/v1"
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
+        EndpointEngine(EndpointConfig(base_url=url, api_key_env="NO_SUCH_KEY"), model=MODEL, model_dir=None)
+    with pytest.raises(ConfigError, match="some-model.*use api chat"):
+        EndpointEngine(EndpointConfig(base_url=url, api="completions"), model=MODEL, model_dir=None)
+
+
+def test_a_served_model_is_known_by_its_name_not_its_address() -> None:
+    def revision(url: str, **model: str) -> str:
+        engine = EngineConfig(kind="openai", endpoint=EndpointConfig(base_url=url))
+        return model_files.source(ModelConfig(**{"path": "gpt-x", **model}), engine)[1]
+
+    assert revision("http://a/v1") == revision("http://b/v1")
+    assert (
+        len({revision("http://a/v1"), revision("http://a/v1", path="gpt-y"), revision("http://a/v1", revision="2")})
+        == 3
+    )
+
+
+@pytest.mark.slow
+def test_debates_through_a_real_vllm_server(
+    agentark: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    teacher = model_files.resolve(ModelConfig(path="arkling:teacher"))
+    port = free_port()
+    # `vllm serve` without its command line, which asks for a distribution called vllm (the CPU build has another name).
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(teacher)]
+    command += ["--served-model-name", "arkling", "--host", "127.0.0.1", "--port", str(port), "--block-size", "32"]
+    command += ["--no-enable-chunked-prefill", "--enforce-eager", "--max-num-seqs", "64"]
+    environment = {
+        **os.environ,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_PLUGINS": "",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    with (tmp_path / "serve.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "serve.log").read_text()[
+                    -3000:
+                ]
+                time.sleep(0.5)
+        home = tmp_path / "home"
+        agentark(
+            "run",
+            "build-traces",
+            {
+                "run": {"name": "served", "home": str(home)},
+                "problems": {"source": "arkling", "split": "distil", "limit": 20},
+                "teacher": {"path": "arkling:teacher", "prompts": "arkling"},
+                "debate": {"num_agents": 3, "num_rounds": 2, "sampling": {"temperature": 0.9, "max_tokens": 128}},
+                "engine": {
+                    "kind": "openai",
+                    "num_cpus": 0.1,
+                    "max_num_seqs": 64,
+                    "endpoint": {
+                        "base_url": f"http://127.0.0.1:{port}/v1",
+                        "model": "arkling",
+                        "api": "completions",
+                        "max_model_len": 2048,
+                        "price_completion": 1.0,
+                    },
+                },
+            },
+        )
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+    (run,) = debate_runs(home)
+    debates = list(read_debates(home, fingerprint=run))
+    turns = [turn for debate in debates for turn in debate.turns]
+    assert len(debates) == 20 and len({(t.work_id, t.round, t.agent) for t in turns}) == len(turns)
+    assert sum(turn.status == "ok" for turn in turns) >= 0.9 * len(turns)
+    assert sum(debate.answer is not None for debate in debates) >= 18
+    assert all(turn.prompt_tokens > 0 for turn in turns)
