@@ -100,7 +100,7 @@ def _outcomes(sides: Sequence[runs.Side]) -> dict[str, bool | None]:
 
 def main() -> None:
     """One engine, all pairs."""
-    given = figures.arguments(__doc__, pairs=5, questions=120, slots=64)
+    given = figures.arguments(__doc__, pairs=5, questions=100, slots=64)
 
     async def run() -> list[figures.Figure]:
         engine = teacher(slots=given.slots)
