@@ -8,10 +8,10 @@ export VLLM_NO_USAGE_STATS := 1
 # Resolved when used: .venv is a link if this path has a space (infra/install.sh says why).
 python = "$$(realpath .venv)/bin/python"
 
-.PHONY: help setup demo test lint bench up down clean
+.PHONY: help setup demo test lint bench bench-debate up down clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: ## make .venv from the lock (AGENTARK_EXTRA=cuda for GPUs); instant when up to date
 	@bash infra/install.sh
@@ -29,6 +29,10 @@ lint: setup ## ruff and mypy
 
 bench: setup ## all benchmarks
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(python) "$$file"; done
+	@$(MAKE) bench-debate
+
+bench-debate: setup ## the benchmarks of debates (docs/benchmarks.md; about 40 min on two cores)
+	@$(python) -m benchmarks.debate
 
 up: setup ## start Prefect, MLflow, Ray and a worker on loopback
 	@$(python) infra/services.py up

@@ -96,11 +96,11 @@ class Discussion:
         if all(turn is not None for turn in known):
             turns = [turn for turn in known if turn is not None]
         else:
-            chats, limit = self._fit(build)
+            fitted, limit = self._fit(build)
             turns = await _settle(
                 [
-                    self._speak(chat, round=round, agent=agent, role=role, limit=limit)
-                    for chat, agent in zip(chats, agents, strict=True)
+                    self._speak(prompt, round=round, agent=agent, role=role, limit=limit)
+                    for prompt, agent in zip(fitted, agents, strict=True)
                 ]
             )
         self.turns += turns
@@ -118,12 +118,13 @@ class Discussion:
         """Whether two answers are equivalent by the verifier's rules; a missing answer equals nothing."""
         return a is not None and b is not None and answers.equivalent(a, b, task=self.problem.task)
 
-    def _fit(self, build: Callable[[ShowText], Sequence[list[Message]]]) -> tuple[Sequence[list[Message]], int]:
-        """The chats, and the number of characters to which their solutions had to be shortened (0: not at all)."""
+    def _fit(self, build: Callable[[ShowText], Sequence[list[Message]]]) -> tuple[list[Prompt], int]:
+        """The prompts, and the number of characters to which their solutions had to be shortened (0: not at all)."""
         room = self._engine.max_model_len - self.config.sampling.max_tokens
 
-        def fits(chats: Sequence[list[Message]]) -> bool:
-            return all(self._engine.prompt(chat).length <= room for chat in chats)
+        def prompts_with(limit: int) -> list[Prompt]:
+            # Tokenising is half of what a discussion costs, so nothing does it again after this.
+            return [self._engine.prompt(chat) for chat in build(lambda turn: text(turn, limit))]
 
         def text(turn: Turn, limit: int) -> str | None:
             # A truncated text would invite continuation, so only complete solutions are shown.
@@ -132,27 +133,25 @@ class Discussion:
             shown = f"{turn.thinking}\n{turn.text}" if self.config.show_thinking and turn.thinking else turn.text
             return ending(shown, limit) if limit else shown
 
-        whole = build(lambda turn: text(turn, 0))
-        if self.config.long_solutions == "over_context" or fits(whole):
-            return whole, 0
+        best, best_limit = prompts_with(0), 0
+        if self.config.long_solutions == "over_context" or all(prompt.length <= room for prompt in best):
+            return best, 0
         low, high = MIN_SHOWN, max((len(turn.text) + len(turn.thinking) for turn in self.turns), default=0)
-        best, best_limit = whole, 0
         while low <= high:
             middle = (low + high) // 2
-            chats = build(lambda turn, limit=middle: text(turn, limit))  # type: ignore[misc]
-            if fits(chats):
-                best, best_limit, low = chats, middle, middle + 1
+            shortened = prompts_with(middle)
+            if all(prompt.length <= room for prompt in shortened):
+                best, best_limit, low = shortened, middle, middle + 1
             else:
                 high = middle - 1
         return best, best_limit
 
-    async def _speak(self, messages: list[Message], *, round: int, agent: int, role: Role, limit: int) -> Turn:
+    async def _speak(self, prompt: Prompt, *, round: int, agent: int, role: Role, limit: int) -> Turn:
         known = self._recorded.get((round, agent))
         if known is not None:
             return known
         seed = request_seed(self._work_id, round=round, agent=agent, base_seed=self._base_seed)
         sampling = self.config.sampling
-        prompt = self._engine.prompt(messages)
         if prompt.length + sampling.max_tokens > self._engine.max_model_len:
             # Planned before the call: a prompt over the context can kill an engine (F29).
             generation = Generation(

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from agentark_core import strategies
 from agentark_core.discussion import Discussion, Plan
 from agentark_core.dispatcher import Dispatcher
 from agentark_core.errors import Stopped
-from agentark_core.ledger import Store, work_id
+from agentark_core.ledger import Store, turn_record, work_id
 from agentark_core.records import debates_to_table
 from agentark_core.types import Debate, Problem, Turn
 
@@ -107,7 +107,7 @@ async def run_shard(job: ShardJob, *, dispatcher: Dispatcher, caps: Caps) -> dic
                     plan=job.plan,
                     engine=engine,
                     recorded=known,
-                    on_turn=lambda turn: journal.append([asdict(turn)]),
+                    on_turn=lambda turn: journal.append([turn_record(turn)]),
                 )
                 debate = discussion.debate(await strategy(discussion))
             run.usage.add_debate(debate, replayed=len(known), saved=saved(debate, plan=job.plan))

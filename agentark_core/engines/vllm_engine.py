@@ -86,16 +86,13 @@ class VllmEngine:
         ids = self._chat.prompt_ids(messages)
         return Prompt(messages=tuple(messages), token_ids=tuple(ids), length=len(ids))
 
-    async def generate(self, request: Request) -> Generation:
-        """Complete one prompt; special tokens are left out of the text. Raises EngineDied."""
+    def sampling_params(self, request: Request) -> Any:
+        """vLLM's SamplingParams of a request (benchmarks force lengths here)."""
         from vllm import SamplingParams
-        from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
-        from vllm.v1.engine.exceptions import EngineDeadError
 
-        assert request.prompt.token_ids is not None
         sampling = request.sampling
-        params = SamplingParams(
+        return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
@@ -105,12 +102,19 @@ class VllmEngine:
             output_kind=RequestOutputKind.DELTA,
             repetition_detection=RepetitionDetectionParams(max_pattern_size=MAX_LOOP, min_count=MIN_LOOPS),
         )
+
+    async def generate(self, request: Request) -> Generation:
+        """Complete one prompt; special tokens are left out of the text. Raises EngineDied."""
+        from vllm.inputs import TokensPrompt
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        assert request.prompt.token_ids is not None
         tokens: list[int] = []
         output = None
         try:
             async for output in self._llm.generate(
                 TokensPrompt(prompt_token_ids=list(request.prompt.token_ids)),
-                params,
+                self.sampling_params(request),
                 request.request_id,
                 priority=request.priority,
             ):

@@ -18,7 +18,7 @@ from agentark_core.ledger.files import atomic_write_json, atomic_write_text
 from agentark_core.ledger.journal import Journal
 from agentark_core.ledger.keys import SCHEMA_VERSION, canonical_json, fingerprint, request_seed, work_id
 from agentark_core.ledger.lease import Lease
-from agentark_core.ledger.rows import TURN_SCHEMA, table_to_turns, turns_to_table
+from agentark_core.ledger.rows import TURN_SCHEMA, table_to_turns, turn_record, turns_to_table
 from agentark_core.ledger.store import ManifestEntry, Store, to_parquet
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "fingerprint",
     "request_seed",
     "table_to_turns",
+    "turn_record",
     "to_parquet",
     "turns_to_table",
     "work_id",

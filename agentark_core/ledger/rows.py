@@ -6,7 +6,7 @@ cached_tokens 640, completion_tokens 201, finish_reason "stop", status "ok", rol
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
 import pyarrow as pa
 
@@ -35,10 +35,18 @@ TURN_SCHEMA = pa.schema(
 """One row per generation, the fields of `Turn`; text may exceed 2 GiB per column, hence large_string."""
 
 
+_NAMES = tuple(TURN_SCHEMA.names)
+
+
+def turn_record(turn: Turn) -> dict[str, Any]:
+    """A turn as plain JSON data (a tenth of the time of dataclasses.asdict, which copies every value)."""
+    return {name: getattr(turn, name) for name in _NAMES}
+
+
 def turns_to_table(turns: list[Turn]) -> pa.Table:
     """Turns as a table with TURN_SCHEMA. DataError names the key of a text that is not valid Unicode (F31)."""
     try:
-        return pa.Table.from_pylist([dataclasses.asdict(turn) for turn in turns], schema=TURN_SCHEMA)
+        return pa.Table.from_pylist([turn_record(turn) for turn in turns], schema=TURN_SCHEMA)
     except UnicodeEncodeError:
         for turn in turns:
             _refuse_surrogates(turn)
@@ -51,7 +59,7 @@ def table_to_turns(table: pa.Table) -> list[Turn]:
 
 
 def _refuse_surrogates(turn: Turn) -> None:
-    for name, value in dataclasses.asdict(turn).items():
+    for name, value in turn_record(turn).items():
         if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
             raise DataError(
                 f"turn ({turn.work_id}, round {turn.round}, agent {turn.agent}): {name} holds half a surrogate pair, "
