@@ -27,8 +27,10 @@ lint: setup ## ruff and mypy
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 
-bench: setup ## all benchmarks
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(python) "$$file"; done
+bench: setup ## all benchmarks (CASES=FILE names labelled answers for the verifier's)
+	@$(python) benchmarks/verifier.py $(CASES)
+	@$(python) benchmarks/scale_simulation.py
+	@$(python) benchmarks/scale_simulation.py --check
 	@$(MAKE) bench-debate
 
 bench-debate: setup ## the benchmarks of debates (docs/benchmarks.md; about 40 min on two cores)

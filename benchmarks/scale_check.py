@@ -249,7 +249,3 @@ def turns_task(debates: Sequence[Debate]) -> str:
     """The verifier's task of all these questions."""
     (task,) = {debate.problem.task for debate in debates}
     return task
-
-
-if __name__ == "__main__":
-    check(seeds=5)

@@ -57,9 +57,12 @@ def ours(cases: list[Case]) -> tuple[list[VerdictLabel], float]:
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", type=Path)
+    parser.add_argument("cases", type=Path, nargs="?", help="rows {id, task, question, gold, response, label}")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.cases is None:
+        print("skipped: the labelled cases are not part of the project; name the file: make bench CASES=FILE")
+        return
     logging.disable(logging.CRITICAL)
     opener = gzip.open if arguments.cases.suffix == ".gz" else open
     with opener(arguments.cases, "rt", encoding="utf-8") as file:
