@@ -112,7 +112,7 @@ class Samples:
 
     def of_tokens(self, tokens: float) -> int:
         """How many samples cost so many completion tokens a question, rounded, at least one."""
-        return min(self.most, max(1, round(tokens / self._tokens)))
+        return max(1, round(tokens / self._tokens))
 
 
 def read(home: Path, *, runs: Mapping[str, str]) -> Found:
@@ -122,14 +122,17 @@ def read(home: Path, *, runs: Mapping[str, str]) -> Found:
     samples = Samples(cells.pop("samples"), cells[largest])
     debated = [cell.result(rounds) for cell in cells.values() for rounds in range(1, cell.rounds + 1)]
     n = len(debated[0].outcomes)
-    equal_calls, equal_tokens, sizes = [], [], {1}
+    equal_calls: list[tuple[str, str]] = []
+    equal_tokens: list[tuple[str, str]] = []
+    sizes = {1}
     for result in debated:
         if result.name.endswith("K=1"):
             continue
         calls, priced = result.calls // n, samples.of_tokens(result.completion_tokens / n)
-        sizes |= {calls, priced}
-        equal_calls.append((result.name, f"majority@{calls}"))
-        equal_tokens.append((result.name, f"majority@{priced}"))
+        for number, pairs in ((calls, equal_calls), (priced, equal_tokens)):
+            if number <= samples.most:
+                sizes.add(number)
+                pairs.append((result.name, f"majority@{number}"))
     votes = [samples.result(number) for number in sorted(sizes)]
     report = evaluation.compare(
         [*debated, *votes], baseline=BASELINE, contrasts=list(dict.fromkeys(equal_calls + equal_tokens))
@@ -211,7 +214,7 @@ def plot(report: EvalReport, path: Path) -> None:
             [row.tokens_per_question for row in rows],
             [100 * row.accuracy for row in rows],
             yerr=[[100 * (row.accuracy - row.low) for row in rows], [100 * (row.high - row.accuracy) for row in rows]],
-            fmt="k--" if name == "majority" else "osD^vPX*"[index % 8] + "-",
+            fmt="--" if name == "majority" else "osD^vPX*"[index % 8] + "-",
             color="black" if name == "majority" else colours[index % len(colours)],
             linewidth=1,
             markersize=5,
