@@ -43,9 +43,6 @@ def test_killed_flow_leaves_no_process_and_a_rerun_completes_the_same_keys(
     flow.wait()
     _, alive = psutil.wait_procs(engines, timeout=60)
     assert alive == []
-    # Ray's small agents first try to reach the dead cluster for a minute.
-    _, alive = psutil.wait_procs(processes, timeout=180)
-    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     before = recorded_turns(home)
     agentark("run", "build-traces", config(home))
     assert_complete(home, replayed_at_least=before)
@@ -67,3 +64,6 @@ def test_killed_flow_leaves_no_process_and_a_rerun_completes_the_same_keys(
     assert sorted(keys(home)) == whole
     for entry in Store(home, stage="debates", fingerprint=run).entries().values():
         assert entry.meta["replayed_turns"] == entry.meta["turns"], "nothing was generated again"
+    # Ray's small agents first try to reach the dead cluster for a minute, so they are looked for last.
+    _, alive = psutil.wait_procs(processes, timeout=180)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
