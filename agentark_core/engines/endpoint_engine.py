@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ from agentark_core.types import Generation, Message
 
 RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 60.0
+KEEP_ALIVE_S = 4.0
+"""Below the 5 s after which uvicorn (vLLM, SGLang) closes an idle connection: a POST could meet a closing one."""
+
+MAX_OPEN_FILES = 65_536
+
 TEMPLATE_TOKENS = 16
 """Tokens that a chat template adds to a message, at most, where there is no local tokenizer to count them."""
 
@@ -55,9 +61,10 @@ class EndpointEngine:
         self._url = f"{config.base_url.rstrip('/')}/{path}"
         self._failure = ""
         self._limits = [RateLimit(per_minute) for per_minute in (config.requests_per_minute, config.tokens_per_minute)]
+        _allow_connections()
         headers = {"Content-Type": "application/json", **_authorization(config)}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
             timeout=aiohttp.ClientTimeout(total=config.timeout_s),
             headers=headers,
         )
@@ -192,6 +199,14 @@ class RateLimit:
         start = max(self._free_at, now - 1.0)
         self._free_at = start + amount / self._per_s
         await asyncio.sleep(max(0.0, start - now))
+
+
+def _allow_connections() -> None:
+    """One connection a request in flight: the usual soft limit of 1,024 open files is too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _authorization(config: EndpointConfig) -> dict[str, str]:
