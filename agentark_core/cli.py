@@ -204,7 +204,9 @@ def main() -> None:
     try:
         app()
     except AgentArkError as error:
-        print(f"agentark: {error}", file=sys.stderr)
+        from agentark_core import terminal
+
+        print(f"agentark: {terminal.safe(str(error))}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
 

@@ -145,7 +145,7 @@ class EngineConfig(Section):
     )
     endpoint: EndpointConfig | None = Field(None, description="The endpoint of kind openai.")
     replay: str = Field("", description="Fingerprint of the debates to replay (kind replay).")
-    num_engines: int = Field(1, ge=1, le=1024, description="Engine actors (data parallel).")
+    num_engines: int = Field(1, ge=1, le=128, description="Engine actors (data parallel).")
     num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one engine actor.")
     num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one engine actor; 0 runs on CPU.")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that one engine's weights are split over.")
@@ -162,7 +162,8 @@ class EngineConfig(Section):
     max_tokens_total: int = Field(
         0,
         ge=0,
-        description="Hard cap of prompt and completion tokens of one debate run over all its starts; 0 is none.",
+        description="Hard cap of prompt and completion tokens of one debate run over all its starts; 0 is none. "
+        "Requests that a killed engine left unfinished are not counted.",
     )
     max_engine_hours: float = Field(
         0.0, ge=0, description="Hard cap of engine hours of one debate run over all its starts; 0 is none."

@@ -9,35 +9,59 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agentark_core import usage
 from agentark_core.admission import Admission, Seat
 from agentark_core.engines.base import Engine, Prompt, Request
-from agentark_core.errors import EngineDied, Stopped
+from agentark_core.errors import AgentArkError, EngineDied, Stopped
 from agentark_core.types import Generation, Message
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, int, int]
 
 DEATHS_TO_POISON = 2
 TICK_S = 1.0
+LATE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """Hard limits of one debate run over all its starts (0: none), shared out over the engines of a pool.
+
+    pool names the engines that were started together, engine one of them: a restarted engine goes on with its share.
+    """
+
+    max_tokens: int = 0
+    max_engine_seconds: float = 0.0
+    num_engines: int = 1
+    pool: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    engine: int = 0
+
+    def shares(self, root: Path) -> tuple[int | None, float | None]:
+        """(tokens, engine seconds) that this engine may still spend on the run whose folder is root; None: no cap."""
+        total, of_pool = usage.spent(root), usage.spent(root, of=f"{self.pool}-")
+        own = usage.spent(root, of=f"{self.pool}-{self.engine}-")
+        tokens = max(0, self.max_tokens - total[0] + of_pool[0]) // self.num_engines - own[0]
+        seconds = max(0.0, self.max_engine_seconds - total[1] + of_pool[1]) / self.num_engines - own[1]
+        return tokens if self.max_tokens else None, seconds if self.max_engine_seconds else None
 
 
 class Run:
     """One debate run on this engine: its counters, its caps, and what earlier engine deaths left."""
 
-    def __init__(self, root: Path, *, max_tokens: int, max_engine_seconds: float, num_engines: int) -> None:
-        """The caps are shared out: each engine may spend its part of what is left of them (0: no cap)."""
+    def __init__(self, root: Path, caps: Caps) -> None:
         self.root = root
-        tokens, seconds = usage.spent(root)
-        self.usage = usage.Usage(root)
-        self.tokens_left = max(0, max_tokens - tokens) // num_engines if max_tokens else None
-        self.seconds_left = max(0.0, max_engine_seconds - seconds) / num_engines if max_engine_seconds else None
+        self.tokens_left, self.seconds_left = caps.shares(root)
+        self.usage = usage.Usage(root, owner=f"{caps.pool}-{caps.engine}-")
         self._reservations = 0
         self._given_back = asyncio.Event()
         self.in_flight: set[Key] = set()
@@ -89,12 +113,10 @@ class Dispatcher:
         self.finished = 0
         self._stop = asyncio.Event()
 
-    def run(self, root: Path, *, max_tokens: int, max_engine_seconds: float, num_engines: int) -> Run:
+    def run(self, root: Path, caps: Caps) -> Run:
         """The run whose ledger folder is root, made when it is first asked for."""
         if root not in self._runs:
-            self._runs[root] = Run(
-                root, max_tokens=max_tokens, max_engine_seconds=max_engine_seconds, num_engines=num_engines
-            )
+            self._runs[root] = Run(root, caps)
         return self._runs[root]
 
     @asynccontextmanager
@@ -125,7 +147,7 @@ class Dispatcher:
             admission.settle()
             # Tokens of the part of this second in which questions waited for a seat.
             full = (made - tokens) * (admission.slot_seconds - total) / (admission.slots * (now - before))
-            for run in self._runs.values():
+            for run in list(self._runs.values()):  # a shard of another run may come while a file is written
                 share = run.usage.running / running if running else 0.0
                 run.usage.engine_seconds += share * (now - before)
                 run.usage.busy_slot_seconds += share * (admission.busy_slot_seconds - busy)
@@ -133,7 +155,9 @@ class Dispatcher:
                 run.usage.full_tokens += share * full
                 run.usage.slots = admission.slots
                 if share:
-                    await asyncio.to_thread(run.usage.save, run.usage.snapshot())
+                    await self._save(run)
+            if now - before > LATE_S:
+                progress_at = now  # this process did not look, so it cannot say that the engine stood still
             before, busy, total, tokens = now, admission.busy_slot_seconds, admission.slot_seconds, made
             latest = (made, self.finished)
             if latest != progress or not running or latest[0] < 0:
@@ -143,6 +167,12 @@ class Dispatcher:
                     f"no token for {now - progress_at:.0f} s with {running} requests running; "
                     "engine.stall_timeout_s is the limit"
                 )
+
+    async def _save(self, run: Run) -> None:
+        try:
+            await asyncio.to_thread(run.usage.save, run.usage.snapshot())
+        except (OSError, AgentArkError) as error:  # counters can wait for the next second; the watch must go on
+            log.warning("%s: usage not written: %s", run.root.name, error)
 
     def engine_died(self, reason: str) -> None:
         """Record what was in flight, then end this process: only a new one gets a new engine (F04)."""

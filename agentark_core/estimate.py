@@ -22,7 +22,7 @@ from typing import Any
 
 from agentark_core.config import BuildTracesConfig
 from agentark_core.engine_time import Speed
-from agentark_core.errors import ConfigError
+from agentark_core.errors import ConfigError, EmptyDataset
 from agentark_core.estimate_paper import paper
 from agentark_core.ledger import atomic_write_json, canonical_json, fingerprint, to_parquet
 from agentark_core.records import debates_to_table
@@ -77,6 +77,11 @@ def predict(sample: Sequence[Debate], *, facts: RunFacts, speed: Speed) -> dict[
         for group in groups
     }
     parquet, journal = _disk(sample, questions=questions, shards=facts.shards)
+    if speed.tokens_per_s == 0:
+        raise EmptyDataset(
+            f"no token was generated for the {len(sample)} sampled questions, so there is no speed to predict from; "
+            f"`agentark debates show {facts.sample}` says why"
+        )
     hours = _engine_hours(rounds["all"]["completion_tokens"], speed=speed)
     figures = {
         "parquet_bytes": parquet,

@@ -11,13 +11,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agentark_core import strategies
 from agentark_core.discussion import Discussion, Plan
-from agentark_core.dispatcher import Dispatcher
+from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.errors import Stopped
 from agentark_core.ledger import Store, turn_record, work_id
 from agentark_core.records import debates_to_table
@@ -29,7 +30,7 @@ SYNC_EVERY = 16
 GRACE_S = 25.0
 """How long requests in the engine may go on after a stop; a supervisor kills after 30 s (F06)."""
 
-CODE_SCHEMA = "debate-2"
+CODE_SCHEMA = "debate-3"
 """Changes whenever the code of discussions changes what a turn means."""
 
 
@@ -64,15 +65,6 @@ class ShardJob:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """Hard limits of one debate run over all its starts (0: none), shared out over its engines."""
-
-    max_tokens: int = 0
-    max_engine_seconds: float = 0.0
-    num_engines: int = 1
-
-
 async def run_shard(job: ShardJob, *, dispatcher: Dispatcher, caps: Caps) -> dict[str, Any]:
     """Discuss every question of the shard and commit it; returns the manifest entry's meta (counts and tokens).
 
@@ -84,14 +76,13 @@ async def run_shard(job: ShardJob, *, dispatcher: Dispatcher, caps: Caps) -> dic
     if committed is not None:
         return dict(committed.meta)
     strategy = strategies.load(job.plan.config.strategy)
-    run = dispatcher.run(
-        store.root,
-        max_tokens=caps.max_tokens,
-        max_engine_seconds=caps.max_engine_seconds,
-        num_engines=caps.num_engines,
-    )
+    run = dispatcher.run(store.root, caps)
     started = time.monotonic()
-    with store.lease(job.shard, timeout_s=job.lease_timeout_s) as lease, store.journal(job.shard) as journal:
+    with ExitStack() as held:
+        # In a thread: it may wait for a silent holder, and the other shard of this engine goes on meanwhile.
+        taken = store.lease(job.shard, timeout_s=job.lease_timeout_s)
+        lease = await asyncio.to_thread(held.enter_context, taken)
+        journal = held.enter_context(store.journal(job.shard))
         recorded = _recorded(journal.replay())
         replayed = sum(len(turns) for turns in recorded.values())
         unsynced = 0

@@ -8,8 +8,7 @@ themselves are in the journal.
 from __future__ import annotations
 
 import json
-import os
-import socket
+import threading
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
@@ -30,10 +29,13 @@ def usage_folder(run_root: Path) -> Path:
     return run_root / "usage"
 
 
-def spent(run_root: Path) -> tuple[int, float]:
-    """(prompt and completion tokens, engine seconds) of a run over all its starts so far."""
+def spent(run_root: Path, *, of: str = "") -> tuple[int, float]:
+    """(prompt and completion tokens, engine seconds) of a run over all its starts so far.
+
+    of: only of the processes whose owner (see Usage) starts like this.
+    """
     tokens, seconds = 0, 0.0
-    for path in usage_folder(run_root).glob("*.json"):
+    for path in usage_folder(run_root).glob(f"{of}*.json"):
         data = json.loads(path.read_bytes())
         seconds += data["engine_seconds"]
         tokens += sum(r["prompt_tokens"] + r["completion_tokens"] for r in data["rounds"].values())
@@ -48,8 +50,11 @@ class Usage:
     full batch).
     """
 
-    def __init__(self, run_root: Path) -> None:
-        self._path = usage_folder(run_root) / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
+    def __init__(self, run_root: Path, *, owner: str = "") -> None:
+        """owner: begins the name of the file, and says whose counts these are."""
+        self._path = usage_folder(run_root) / f"{owner}{uuid.uuid4().hex[:8]}.json"
+        self._saving = threading.Lock()
+        self._snapshots = self._saved = 0
         self._started_at = _now()
         self.tokens = 0
         self.engine_seconds = 0.0
@@ -114,13 +119,18 @@ class Usage:
             self._failed.clear()
 
     def save(self, snapshot: dict[str, Any]) -> None:
-        """Replace the file of this process."""
-        atomic_write_json(self._path, snapshot)
+        """Replace the file of this process, unless a later snapshot is already there."""
+        with self._saving:
+            if snapshot["snapshot"] > self._saved:
+                atomic_write_json(self._path, snapshot)
+                self._saved = snapshot["snapshot"]
 
     def snapshot(self, *, ended: bool = False) -> dict[str, Any]:
         """The counters as plain data."""
+        self._snapshots += 1
         names = ("questions", "turns", "replayed_turns", "correct", "answered", "saved_turns", "saved_tokens")
         return {
+            "snapshot": self._snapshots,
             "started_at": self._started_at,
             "updated_at": _now(),
             "ended": ended,

@@ -25,11 +25,11 @@ from scale_simulation import OURS, Parameters, simulate, spread
 from agentark_core import answers, model_files, problems, prompts, records
 from agentark_core.config import DebateConfig, EngineConfig, ModelConfig, ProblemsConfig, SamplingConfig
 from agentark_core.discussion import Plan
-from agentark_core.dispatcher import Dispatcher
+from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.base import Prompt, Request
 from agentark_core.estimate_paper import measured_sizes
 from agentark_core.ledger import Store
-from agentark_core.shards import Caps, ShardJob, run_shard
+from agentark_core.shards import ShardJob, run_shard
 from agentark_core.stored import read_debates
 from agentark_core.types import Debate, Generation, Message, Problem
 

@@ -7,17 +7,18 @@ of one run overlaps the head of the next.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from prefect import runtime
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture, as_completed
 from prefect.logging import get_run_logger
 
 from agentark_core.cluster import ray_pool
 from agentark_core.config import EngineConfig, ModelConfig
-from agentark_core.errors import EmptyDataset
+from agentark_core.errors import EmptyDataset, Stopped
 from agentark_core.ledger import ManifestEntry, Store
 from agentark_core.stored import RUN_LEASE, verdict_store
 from agentark_core.tracking import Run
@@ -51,22 +52,37 @@ def complete_debates(
                 for spec, shard in _missing(specs, home=home)
             ]
             with ended_in_order(pool.stop), shown(list(unfinished), home=home, track=track):
-                for future in as_completed(futures):
-                    future.result()
+                _wait_for(futures, stop=pool.stop)
     for spec in specs:
         verify_all(spec.fingerprint, shards=spec.problems.shards, home=home)
     return {spec.name: totals(spec, home=home) for spec in specs}
 
 
+def _wait_for(futures: list[PrefectFuture[Any]], *, stop: Callable[[str], None]) -> None:
+    """Wait for all shards. The first that stops (a cap, a signal) stops the others, which then have their time to
+    finish what is in the engines; any other error ends it at once."""
+    stopped: Stopped | None = None
+    for future in as_completed(futures):
+        try:
+            future.result()
+        except Stopped as error:
+            if stopped is None:
+                stop(str(error))
+            stopped = stopped or error
+    if stopped is not None:
+        raise stopped
+
+
 def _missing(specs: list[DebateSpec], *, home: Path) -> list[tuple[DebateSpec, str]]:
-    """Every (spec, shard) that is not committed, or not sound."""
-    return [
-        (spec, shard)
+    """Every (spec, shard) that is not committed, or not sound. Two specs may be the same work under two names."""
+    missing = {
+        (spec.fingerprint, shard): (spec, shard)
         for spec in specs
         for shard in sorted(
             set(spec.problems.shards) - sound_entries(spec.store(home), shards=spec.problems.shards).keys()
         )
-    ]
+    }
+    return list(missing.values())
 
 
 def sound_entries(store: Store, *, shards: tuple[str, ...]) -> dict[str, ManifestEntry]:

@@ -17,7 +17,8 @@ from agentark_core.errors import Stopped
 
 @contextmanager
 def ended_in_order(stop: Callable[[str], None]) -> Iterator[None]:
-    """Call stop(reason) at the first signal. Does nothing outside of the main thread, where signals do not arrive."""
+    """Call stop(reason) at the first signal; it must return at once and take no lock, because it may have interrupted
+    whoever holds it. Does nothing outside of the main thread, where signals do not arrive."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -29,8 +30,7 @@ def ended_in_order(stop: Callable[[str], None]) -> Iterator[None]:
         asked.set()
         name = signal.Signals(number).name
         reason = f"{name}: stopped in order, everything finished is kept; start the same run again to go on"
-        # A thread: a signal handler may interrupt a lock that Ray would need.
-        threading.Thread(target=stop, args=(reason,), daemon=True).start()
+        stop(reason)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -20,8 +20,8 @@ from agentark_core.errors import AgentArkError, DataError, StorageFull
 from agentark_core.ledger import atomic_write_json, atomic_write_text
 from tasks.trace_tasks import DebateSpec, ProblemSet, load_problems
 
-TASK_RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
-"""Threads: a shard task only waits for its engine. 64 of them keep 32 engines busy."""
+TASK_RUNNER: Any = ThreadPoolTaskRunner(max_workers=256)
+"""Threads: a shard task only waits for its engine. 256 of them keep 128 engines busy."""
 
 
 class _NoTraceback(logging.Filter):

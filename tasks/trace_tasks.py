@@ -6,9 +6,11 @@ have the same shards, so a shard's debates and verdicts are found by its name.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 from prefect import task
@@ -25,6 +27,9 @@ from agentark_core.shards import CODE_SCHEMA, ShardJob
 from agentark_core.stored import read_debates, verdict_store
 from agentark_core.types import Problem
 from agentark_core.verify import Case, Verifier
+
+_verifying = BoundedSemaphore(os.cpu_count() or 1)
+"""Verification is this machine's own work, whereas the flow's many threads wait for engines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +218,7 @@ def verify_shard(shard: str, *, debates: str, home: Path) -> dict[str, int]:
             response = turn.text if turn.status == "ok" else ""
             problem = debate.problem
             cases.append(Case(response=response, gold=problem.gold, task=problem.task, question=problem.question))
-    with Verifier(workers=1) as verifier:
+    with _verifying, Verifier(workers=1) as verifier:
         verdicts = verifier.verify_many(cases)
     counts = dict(Counter(str(verdict.label) for verdict in verdicts))
     assert sum(counts.values()) == len(keys)

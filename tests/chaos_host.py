@@ -11,9 +11,9 @@ from pathlib import Path
 
 from test_dispatcher import Engine, die, job
 
-from agentark_core.dispatcher import Dispatcher
+from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.base import Request
-from agentark_core.shards import Caps, run_shard
+from agentark_core.shards import run_shard
 from agentark_core.types import Generation
 
 SHARDS, QUESTIONS, SLOTS = 6, 30, 12

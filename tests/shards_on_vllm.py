@@ -10,9 +10,9 @@ from pathlib import Path
 from agentark_core import model_files, problems, prompts, records
 from agentark_core.config import DebateConfig, EngineConfig, ModelConfig, ProblemsConfig, SamplingConfig
 from agentark_core.discussion import Plan
-from agentark_core.dispatcher import Dispatcher
+from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.ledger import Store
-from agentark_core.shards import Caps, ShardJob, run_shard
+from agentark_core.shards import ShardJob, run_shard
 
 
 async def main(home: Path, questions: int, names: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from scripted import Scripted, boxed
 from agentark_core import usage
 from agentark_core.config import DebateConfig, SamplingConfig
 from agentark_core.discussion import Plan
-from agentark_core.dispatcher import Dispatcher
+from agentark_core.dispatcher import Caps, Dispatcher, Run
 from agentark_core.engines.base import Prompt, Request
 from agentark_core.errors import EngineDied, NoAnswers, Stopped
 from agentark_core.ledger import Store
-from agentark_core.shards import Caps, ShardJob, run_shard
+from agentark_core.shards import ShardJob, run_shard
 from agentark_core.stored import read_debates
 from agentark_core.types import Generation, Message, Problem
 
@@ -244,3 +245,60 @@ def test_a_stop_lets_requests_finish_and_loses_none_of_them(tmp_path: Path) -> N
     rest = Engine()
     meta = start(rest, job(tmp_path))
     assert meta["replayed_turns"] == made and made + len(rest.asked) == 80
+
+
+def test_caps_stay_hard_when_one_of_two_engines_is_restarted(tmp_path: Path) -> None:
+    def spend(engine: int, tokens: int) -> None:
+        generation = Generation(
+            text="", prompt_tokens=tokens, cached_tokens=0, completion_tokens=0, finish_reason="stop"
+        )
+        run = Run(tmp_path, Caps(max_tokens=1000, num_engines=2, pool="p", engine=engine))
+        assert run.tokens_left is not None and run.tokens_left >= tokens
+        run.usage.add_generation(generation, round=1)
+        run.usage.save(run.usage.snapshot())
+
+    before = usage.Usage(tmp_path, owner="earlier-0-")
+    before.add_generation(
+        Generation(text="", prompt_tokens=100, cached_tokens=0, completion_tokens=0, finish_reason="stop"), round=1
+    )
+    before.save(before.snapshot())
+    spend(0, 400)
+    spend(1, 50)
+    assert Caps(max_tokens=1000, num_engines=2, pool="p", engine=0).shares(tmp_path)[0] == 50, "its own half, less 400"
+    assert Caps(max_tokens=1000, num_engines=2, pool="p", engine=1).shares(tmp_path)[0] == 400
+    assert Caps(max_tokens=1000, num_engines=2, pool="next").shares(tmp_path)[0] == (1000 - 550) // 2
+
+
+def test_the_watch_goes_on_when_usage_cannot_be_written_and_runs_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentark_core.dispatcher.TICK_S", 0.01)
+    saves = 0
+
+    def save(self: usage.Usage, snapshot: dict[str, Any]) -> None:
+        nonlocal saves
+        saves += 1
+        time.sleep(0.02)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(usage.Usage, "save", save)
+
+    async def life() -> None:
+        dispatcher = Dispatcher(Engine(), slots=8, stall_timeout_s=60, die=die)
+        watch = asyncio.create_task(dispatcher.watch())
+        for number in range(20):
+            dispatcher.run(tmp_path / str(number), Caps()).usage.running = 1
+            await asyncio.sleep(0.01)
+        assert not watch.done() and saves > 2
+        watch.cancel()
+
+    asyncio.run(life())
+
+
+def test_an_older_usage_snapshot_never_replaces_a_newer_one(tmp_path: Path) -> None:
+    counts = usage.Usage(tmp_path)
+    older, newer = counts.snapshot(), counts.snapshot(ended=True)
+    counts.save(newer)
+    counts.save(older)
+    (path,) = usage.usage_folder(tmp_path).glob("*.json")
+    assert json.loads(path.read_bytes())["ended"]

@@ -101,6 +101,45 @@ def test_text_thinking_tokens_and_cost_are_read_and_the_request_is_complete() ->
     }
 
 
+def test_half_a_surrogate_pair_and_control_characters_do_no_harm() -> None:
+    message = {"content": "42 \ud83d", "reasoning_content": "\udc00"}
+    answer = {**ANSWER, "choices": [{"message": message, "finish_reason": "length"}]}
+
+    async def handler(incoming: web.Request) -> web.Response:
+        return web.Response(body=json.dumps(answer).encode(), content_type="application/json")
+
+    (generation,) = ask(handler)
+    assert (generation.text, generation.thinking) == ("42 ?", "?")
+
+    async def refuse(incoming: web.Request) -> web.Response:
+        return web.Response(status=400, text="\x1b]0;owned\x07 no")
+
+    with pytest.raises(ConfigError) as raised:
+        ask(refuse)
+    assert "\x1b" not in str(raised.value) and "owned" in str(raised.value)
+
+
+def test_without_usage_tokens_are_counted_here() -> None:
+    answer = {"choices": ANSWER["choices"]}
+
+    async def handler(incoming: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    (generation,) = ask(handler)
+    assert (generation.prompt_tokens, generation.completion_tokens) == (10, 5 + 1), "half a token a byte"
+
+
+@pytest.mark.parametrize("tokens", [-1, 2**31, 1e400, "many"])
+def test_impossible_token_counts_are_an_error(tokens: object) -> None:
+    answer = {**ANSWER, "usage": {"prompt_tokens": tokens}}
+
+    async def handler(incoming: web.Request) -> web.Response:
+        return web.Response(body=json.dumps(answer).encode(), content_type="application/json")
+
+    with pytest.raises(EngineError, match="not an OpenAI completion"):
+        ask(handler)
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_failures_that_may_pass_are_retried(status: int) -> None:
     calls = 0

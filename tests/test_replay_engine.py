@@ -10,11 +10,11 @@ import pytest
 from test_dispatcher import Engine, die, job, start
 
 from agentark_core import records
-from agentark_core.dispatcher import Dispatcher
+from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.replay_engine import ReplayEngine
 from agentark_core.errors import EngineError
 from agentark_core.ledger import Store
-from agentark_core.shards import Caps, run_shard
+from agentark_core.shards import run_shard
 from agentark_core.stored import read_debates
 
 

@@ -57,7 +57,7 @@ def test_single_asks_once_and_self_consistency_votes() -> None:
 
 
 def test_mad_lets_the_judge_end_it_or_go_on() -> None:
-    undecided = Scripted(lambda r, a: "UNDECIDED" if a == 0 else boxed(a))
+    undecided = Scripted(lambda r, a: "Side 1 says 12, side 2 says 15.\nUNDECIDED." if a == 0 else boxed(a))
     result = run(undecided, strategy="mad", num_rounds=2)
     assert [(r, a) for r, a, _ in roles(result.turns)] == [(1, 1), (1, 2), (1, 0), (2, 1), (2, 2), (2, 0)]
     assert result.stop_reason == "rounds"

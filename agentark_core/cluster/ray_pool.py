@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,10 @@ from typing import Any
 
 from agentark_core import model_files
 from agentark_core.config import EngineConfig, ModelConfig
-from agentark_core.dispatcher import Dispatcher
+from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.base import Engine
 from agentark_core.errors import AgentArkError, ConfigError, EngineError
-from agentark_core.shards import Caps, ShardJob, run_shard
+from agentark_core.shards import ShardJob, run_shard
 
 SHARDS_PER_ENGINE = 2
 HEAD_PROBE_S, HEAD_PROBES = 2.0, 5
@@ -33,6 +34,8 @@ HEAD_PROBE_S, HEAD_PROBES = 2.0, 5
 
 RESERVE_TIMEOUT_S, RESERVE_EMBEDDED_S = 120, 10
 """A cluster may be busy, or grow on demand; the embedded one is what it is."""
+
+ASK_AGAIN_S = 5.0
 
 OBJECT_STORE_BYTES = 256 * 1024**2
 """Traces never pass through Ray's object store, so the embedded cluster's can be small."""
@@ -96,8 +99,10 @@ def _watch_head(address: str) -> None:
 class DebateActor:
     """The class behind the Ray actor. Its methods are coroutines on one event loop."""
 
-    def __init__(self, home: str, *, model: dict[str, Any], engine: dict[str, Any]) -> None:
+    def __init__(self, home: str, *, model: dict[str, Any], engine: dict[str, Any], pool: str, number: int) -> None:
+        """number: of this engine in its pool, from 0."""
         self._home = Path(home)
+        self._pool, self._number = pool, number
         self._model = ModelConfig.model_validate(model)
         self._config = EngineConfig.model_validate(engine)
         self._dispatcher: Dispatcher | None = None
@@ -121,6 +126,7 @@ class DebateActor:
                     die=_end_process,
                 )
                 self._watch = asyncio.create_task(self._dispatcher.watch())
+                self._watch.add_done_callback(_watch_ended)
                 if self._stop_reason:
                     self._dispatcher.stop(self._stop_reason)
         limit, context = job.plan.config.sampling.max_tokens, self._dispatcher.engine.max_model_len
@@ -133,6 +139,8 @@ class DebateActor:
             max_tokens=self._config.max_tokens_total,
             max_engine_seconds=self._config.max_engine_hours * 3600,
             num_engines=self._config.num_engines,
+            pool=self._pool,
+            engine=self._number,
         )
         return await run_shard(job, dispatcher=self._dispatcher, caps=caps)
 
@@ -170,6 +178,12 @@ def _end_process(reason: str) -> None:
     os._exit(1)
 
 
+def _watch_ended(watch: asyncio.Task[None]) -> None:
+    """Without its watchdog an engine would not be trusted; Ray starts a new one."""
+    if not watch.cancelled():
+        _end_process(f"the watchdog failed: {watch.exception()!r}")
+
+
 class EnginePool:
     """Engines of one model. `start` them in a thread that stays (see `connect`); `run` blocks, call it from several
     threads."""
@@ -177,6 +191,7 @@ class EnginePool:
     def __init__(self, *, model: ModelConfig, engine: EngineConfig, home: Path) -> None:
         """home: where recorded generations are found (kind replay)."""
         self._home = home
+        self._name = uuid.uuid4().hex[:8]
         self._model = model
         self._engine = engine
         self._actors: list[Any] = []
@@ -200,9 +215,10 @@ class EnginePool:
             max_task_retries=self._engine.max_restarts,
             max_concurrency=SHARDS_PER_ENGINE + 3,
         )
+        model, engine = self._model.model_dump(), self._engine.model_dump()
         self._actors = [
-            remote.remote(str(self._home), model=self._model.model_dump(), engine=self._engine.model_dump())
-            for _ in range(self._engine.num_engines)
+            remote.remote(str(self._home), model=model, engine=engine, pool=self._name, number=number)
+            for number in range(self._engine.num_engines)
         ]
         for actor in self._actors * SHARDS_PER_ENGINE:
             self._free.put(actor)
@@ -263,9 +279,15 @@ class EnginePool:
         self._actors = []
 
     def stop(self, reason: str) -> None:
-        """Ask all engines to end in order; their shards then raise Stopped."""
-        for actor in self._actors:
-            actor.stop.remote(reason)
+        """Ask all engines to end in order; their shards then raise Stopped. Returns at once, and goes on asking until
+        the pool is closed: an engine that dies meanwhile is restarted and knows nothing of it."""
+        threading.Thread(target=self._keep_asking, args=(reason,), name="stop-engines", daemon=True).start()
+
+    def _keep_asking(self, reason: str) -> None:
+        while self._actors:
+            for actor in self._actors:
+                actor.stop.remote(reason)
+            time.sleep(ASK_AGAIN_S)
 
 
 _open_pools: dict[tuple[str, str, str], EnginePool] = {}

@@ -10,6 +10,7 @@ Raw aiohttp and JSON: the client's work per request is what limits thousands of 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from agentark_core import terminal
 from agentark_core.config import EndpointConfig, ModelConfig
 from agentark_core.engines.base import Prompt, Request
 from agentark_core.errors import ConfigError, EngineError
@@ -29,6 +31,10 @@ KEEP_ALIVE_S = 4.0
 """Below the 5 s after which uvicorn (vLLM, SGLang) closes an idle connection: a POST could meet a closing one."""
 
 MAX_OPEN_FILES = 65_536
+
+GC_THRESHOLDS = (20_000, 20, 20)
+"""Of the actor's process. Requests in flight are live objects, and Python's default thresholds (700, 10, 10) walk
+through all of them over and over: at 4,000 in flight half of the client's processor time (benchmarks/client_cpu.py)."""
 
 TEMPLATE_TOKENS = 16
 """Tokens that a chat template adds to a message, at most, where there is no local tokenizer to count them."""
@@ -62,6 +68,7 @@ class EndpointEngine:
         self._failure = ""
         self._limits = [RateLimit(per_minute) for per_minute in (config.requests_per_minute, config.tokens_per_minute)]
         _allow_connections()
+        gc.set_threshold(*GC_THRESHOLDS)
         headers = {"Content-Type": "application/json", **_authorization(config)}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
@@ -84,8 +91,13 @@ class EndpointEngine:
         if self._chat is not None:
             ids = self._chat.prompt_ids(messages)
             return Prompt(messages=tuple(messages), token_ids=tuple(ids), length=len(ids))
-        length = sum(-(-len(m["content"].encode("utf-8", "replace")) // 2) + TEMPLATE_TOKENS for m in messages)
+        length = sum(self._length(message["content"]) + TEMPLATE_TOKENS for message in messages)
         return Prompt(messages=tuple(messages), token_ids=None, length=length)
+
+    def _length(self, text: str) -> int:
+        if self._chat is not None:
+            return len(self._chat.tokenizer.encode(text, add_special_tokens=False))
+        return -(-len(text.encode("utf-8", "replace")) // 2)
 
     async def generate(self, request: Request) -> Generation:
         """Complete one prompt. Raises EngineError when the retries are used up, ConfigError on a refused request."""
@@ -156,12 +168,14 @@ class EndpointEngine:
         try:
             choice, usage = answer["choices"][0], answer.get("usage") or {}
             message = choice.get("message") or {"content": choice.get("text")}
-            prompt_tokens = int(usage.get("prompt_tokens", request.prompt.length))
-            cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-            completion = int(usage.get("completion_tokens", 0))
-            text, thinking = message.get("content") or "", message.get("reasoning_content") or message.get("reasoning")
+            text = _plain(message.get("content"))
+            thinking = _plain(message.get("reasoning_content") or message.get("reasoning"))
             finish = choice.get("finish_reason") or "stop"
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            prompt_tokens = _count(usage.get("prompt_tokens", request.prompt.length))
+            cached = min(prompt_tokens, _count((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0))
+            # Without usage the caps and the bill need a count all the same.
+            completion = _count(usage.get("completion_tokens", self._length(text) + self._length(thinking)))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise EngineError(
                 f"{self._url}: the answer is not an OpenAI completion ({type(error).__name__}: "
                 f"{str(error)[:80]}); check engine.endpoint.base_url and api"
@@ -173,8 +187,8 @@ class EndpointEngine:
             + completion * prices.price_completion
         ) / 1e6
         return Generation(
-            text=str(text),
-            thinking=str(thinking or ""),
+            text=text,
+            thinking=thinking,
             prompt_tokens=prompt_tokens,
             cached_tokens=cached,
             completion_tokens=completion,
@@ -199,6 +213,18 @@ class RateLimit:
         start = max(self._free_at, now - 1.0)
         self._free_at = start + amount / self._per_s
         await asyncio.sleep(max(0.0, start - now))
+
+
+def _plain(text: Any) -> str:
+    """Text that UTF-8 can hold: JSON may bring one half of a surrogate pair, which no Parquet column takes."""
+    return str(text or "").encode("utf-8", "replace").decode()
+
+
+def _count(value: Any) -> int:
+    """A token count. Raises ValueError outside of what the ledger's columns take."""
+    if not 0 <= int(value) < 2**31:
+        raise ValueError(f"{value} tokens")
+    return int(value)
 
 
 def _allow_connections() -> None:
@@ -237,7 +263,7 @@ def _retry_after(header: str) -> float:
 
 
 def _excerpt(text: bytes) -> str:
-    return " ".join(text[:300].decode("utf-8", "replace").split())[:200]
+    return terminal.safe(" ".join(text[:300].decode("utf-8", "replace").split())[:200])
 
 
 def _remedy(status: int) -> str:

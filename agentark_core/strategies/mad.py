@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from agentark_core import prompts
 from agentark_core.discussion import Discussion, Outcome, ShowText
+from agentark_core.strategies import verdicts
 from agentark_core.strategies.interface import strategy
 from agentark_core.types import SUMMARISER, Message, Turn
 
@@ -37,6 +38,6 @@ async def mad(discussion: Discussion) -> Outcome:
         (judge,) = await discussion.ask(
             lambda text: board("decide", SUMMARISER, text), round=round, agents=[SUMMARISER], role="judge"
         )
-        if judge.answer is not None:
-            return Outcome(stop_reason="judge", answer=judge.answer)
+        if (answer := verdicts.decided(judge)) is not None:
+            return Outcome(stop_reason="judge", answer=answer)
     return Outcome(stop_reason="rounds", answer=discussion.vote([said[1], said[2]]))

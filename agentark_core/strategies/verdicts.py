@@ -10,6 +10,7 @@ from agentark_core.types import Turn
 MAX_TEXT = 4_000
 _VERDICT = re.compile(r"verdict[:\s*`]{1,6}(approve|reject)", re.IGNORECASE)
 _RANKING = re.compile(r"ranking[:\s*`]{1,6}([0-9][0-9, >]{0,200})", re.IGNORECASE)
+_UNDECIDED = re.compile(r"\bUNDECIDED\W{0,20}\Z")
 _NUMBER = re.compile(r"[0-9]{1,3}")
 
 
@@ -19,6 +20,11 @@ def approves(discussion: Discussion, verdict: Turn, *, of: Turn) -> bool:
         return discussion.same(verdict.answer, of.answer)
     words = _VERDICT.findall(verdict.text[-MAX_TEXT:])
     return bool(words) and words[-1].lower() == "approve"
+
+
+def decided(judge: Turn) -> str | None:
+    """The judge's answer; None where it ends with UNDECIDED, whatever numbers stand before that word."""
+    return None if _UNDECIDED.search(judge.text[-MAX_TEXT:]) else judge.answer
 
 
 def ranking(discussion: Discussion, judge: Turn, *, of: list[Turn]) -> list[Turn]:

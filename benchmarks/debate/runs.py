@@ -12,10 +12,10 @@ from pathlib import Path
 from agentark_core import problems, prompts, records
 from agentark_core.config import DebateConfig, ProblemsConfig
 from agentark_core.discussion import Discussion, Generates, Plan
-from agentark_core.dispatcher import Dispatcher
+from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.base import Engine
 from agentark_core.ledger import Store
-from agentark_core.shards import Caps, ShardJob, run_shard
+from agentark_core.shards import ShardJob, run_shard
 from agentark_core.strategies.debate import debate
 from agentark_core.types import Debate, Problem
 
@@ -81,7 +81,7 @@ async def seated(asked: Sequence[Problem], *, how: DebateConfig, engine: Engine,
     """Ours without the ledger: every question at its own pace, admitted as slots get free."""
     with tempfile.TemporaryDirectory() as folder:
         dispatcher = _dispatcher(engine, slots=slots)
-        run = dispatcher.run(Path(folder), max_tokens=0, max_engine_seconds=0, num_engines=1)
+        run = dispatcher.run(Path(folder), Caps())
 
         async def one(problem: Problem) -> Debate:
             async with dispatcher.seat(run, width=how.num_agents) as seat:
