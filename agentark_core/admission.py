@@ -4,6 +4,9 @@ An admitted question holds a seat. Another question is admitted only while fewer
 it, where a question between two rounds counts as one. Seats are given in the order of asking, and the engine serves
 requests by seat number. So started questions finish before new ones start (their cache blocks are still there), the
 batch stays full, and memory holds at most one question a slot, whatever the size of the data set.
+
+Room is promised for as many requests as a question may begin with. What it has not begun PROMISE_S later (a strategy
+with one speaker first, a request that waits for its turn) is given back.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from agentark_core.errors import Stopped
+
+PROMISE_S = 0.2
 
 
 class Admission:
@@ -51,9 +56,11 @@ class Admission:
             raise
         self._seats += 1
         seat = Seat(self, number=self._seats, width=width)
+        late = asyncio.get_running_loop().call_later(PROMISE_S, seat.give_back)
         try:
             yield seat
         finally:
+            late.cancel()
             self._count(promised=-seat.promised, between_rounds=-seat.between_rounds)
 
     def stop(self, error: Stopped) -> None:
@@ -114,7 +121,12 @@ class Seat:
 
     def end(self) -> None:
         """A request came back. Promised requests that have not begun by now will not: their room is given back."""
-        unused, self.promised = self.promised, 0
         self._running -= 1
-        self.between_rounds = int(self._running == 0)
-        self._admission._count(running=-1, promised=-unused, between_rounds=self.between_rounds)
+        self.give_back(ended=1)
+
+    def give_back(self, *, ended: int = 0) -> None:
+        """End the promise. Without a request in the engine, the question counts as one between two rounds."""
+        unused, self.promised = self.promised, 0
+        resting = int(self._running == 0) - self.between_rounds
+        self.between_rounds += resting
+        self._admission._count(running=-ended, promised=-unused, between_rounds=resting)

@@ -121,17 +121,20 @@ class EndpointConfig(Section):
 
     base_url: str = Field(description="For example http://127.0.0.1:8000/v1.")
     model: str = Field("", description="The server's name of the model; empty: the model's path.")
-    api: Literal["chat", "completions"] = Field(
-        "chat",
-        description="chat: the server applies its template. completions: token ids by the local tokenizer "
-        "(vLLM, SGLang), so prompts are exactly those of an in-process engine.",
+    api: Literal["auto", "chat", "completions"] = Field(
+        "auto",
+        description="completions: token ids by the local tokenizer (vLLM, SGLang), so prompts are exactly those of an "
+        "in-process engine. chat: the server applies its template; what looks like a special token is broken up. "
+        "auto: completions if the model is a local directory.",
     )
     api_key_env: Name | None = Field(None, description="Environment variable that holds the key; never the key itself.")
     max_model_len: int = Field(8192, ge=8, description="Context of the served model in tokens.")
     requests_per_minute: float = Field(0, ge=0, description="Limit of one engine actor; 0 is none.")
     tokens_per_minute: float = Field(0, ge=0, description="Limit of one engine actor (prompt + max_tokens); 0 is none.")
     timeout_s: float = Field(600, gt=0, description="Time limit of one request.")
-    max_retries: int = Field(8, ge=0, description="Repeats after 408, 409, 429, 5xx or a lost connection.")
+    retry_s: float = Field(
+        600, ge=0, description="How long a request is repeated after 408, 409, 429, 5xx or a lost connection."
+    )
     price_prompt: float = Field(0, ge=0, description="Price of 1 M prompt tokens, in your currency.")
     price_cached: float = Field(0, ge=0, description="Price of 1 M cached prompt tokens.")
     price_completion: float = Field(0, ge=0, description="Price of 1 M completion tokens.")
@@ -155,7 +158,7 @@ class EngineConfig(Section):
     enforce_eager: bool = Field(True, description="Skip compilation: faster start, slower tokens.")
     shard_size: int = Field(256, ge=1, description="Questions per shard (unit of lease, journal and commit).")
     lease_timeout_s: float = Field(60.0, gt=0, description="A lease whose heartbeat stood still this long is taken.")
-    max_restarts: int = Field(3, ge=0, description="Times a dead engine actor is restarted in one run.")
+    max_restarts: int = Field(10, ge=0, description="Times a dead engine actor is restarted in one run.")
     stall_timeout_s: float = Field(
         30.0, gt=0, description="An engine with requests but without a new token for this long is killed and restarted."
     )

@@ -48,15 +48,20 @@ def resolve(config: ModelConfig) -> Path:
 def source(model: ModelConfig, engine: EngineConfig) -> tuple[Path | None, str]:
     """(directory, revision) of a model as an engine uses it; the revision is part of the work key.
 
-    A served model that is no local directory has none; its revision follows from its name and model.revision alone,
-    because the same weights may move to another address. Raises ModelError.
+    A served model that is no local directory has none. Its revision follows from its names, from model.revision, and
+    from how it is asked, but not from the address: the same weights may move (F20). Raises ModelError.
     """
     local = model.path.startswith(("arkling:", "/", ".", "~")) or Path(model.path).is_dir()
-    if engine.kind == "vllm" or (engine.kind == "openai" and local):
-        path = resolve(model)
+    path = resolve(model) if engine.kind == "vllm" or (engine.kind == "openai" and local) else None
+    if engine.endpoint is None and path is not None:
         return path, revision(path)
-    name = ["replay", engine.replay] if engine.kind == "replay" else ["served", model.path, model.revision]
-    return None, hashlib.sha256("\0".join(name).encode()).hexdigest()[:16]
+    if engine.endpoint is None:
+        identity = ["replay", engine.replay]
+    else:
+        served = engine.endpoint
+        weights = model.path if path is None else revision(path)
+        identity = ["served", weights, model.revision, served.model, served.api, str(served.max_model_len)]
+    return path, hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
 
 
 def _download(config: ModelConfig) -> Path:

@@ -100,7 +100,7 @@ async def cpu_seconds(send: Send, *, requests: int, in_flight: int) -> tuple[flo
 def ours(url: str) -> tuple[Send, Callable[[], Awaitable[None]]]:
     """EndpointEngine.generate, prompt included."""
     engine = EndpointEngine(
-        EndpointConfig(base_url=url, max_retries=0),
+        EndpointConfig(base_url=url, retry_s=0),
         model=ModelConfig(path="served"),
         model_dir=None,
     )

@@ -1,4 +1,5 @@
-"""`shards_on_vllm.py HOME QUESTIONS STRATEGY...`: one real engine discusses the same questions in each way."""
+"""`shards_on_vllm.py HOME QUESTIONS WAY...`: one real engine discusses the same questions in each way, which is a
+strategy, or LAYOUT-AGENTS for a debate that never stops early."""
 
 from __future__ import annotations
 
@@ -28,7 +29,14 @@ async def main(home: Path, questions: int, names: list[str]) -> None:
     jobs = []
     for name in names:
         Store(home, stage="debates", fingerprint=name, config={"problems": "p", "dataset": "arkling"})
-        config = DebateConfig(strategy=name, num_rounds=3, sampling=SamplingConfig(temperature=0.9, max_tokens=128))
+        layout, _, agents = name.partition("-")
+        how = (
+            {"layout": layout, "num_agents": int(agents), "quorum": 0, "summariser": "always"}
+            if agents
+            else {"strategy": name}
+        )
+        sampling = SamplingConfig(temperature=0.9, max_tokens=128)
+        config = DebateConfig.model_validate({**how, "num_rounds": 3, "sampling": sampling})
         jobs.append(
             ShardJob(
                 home=home,

@@ -105,6 +105,28 @@ def test_a_promise_that_is_not_kept_is_given_back() -> None:
     asyncio.run(main())
 
 
+def test_room_promised_to_a_question_that_begins_with_one_speaker_goes_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agentark_core.admission.PROMISE_S", 0.01)
+
+    async def main() -> int:
+        admission = Admission(10)
+
+        async def one() -> None:
+            async with admission.seat(5) as seat:
+                await request(seat, seconds=0.3)
+
+        work = [asyncio.create_task(one()) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        busy = admission.running
+        await asyncio.gather(*work)
+        assert admission._promised == admission._between_rounds == admission.running == 0
+        return busy
+
+    assert asyncio.run(main()) == 10
+
+
 def test_a_cancelled_question_leaves_the_queue_and_gives_its_room_back() -> None:
     async def main() -> None:
         admission = Admission(1)

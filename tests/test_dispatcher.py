@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -302,3 +303,33 @@ def test_an_older_usage_snapshot_never_replaces_a_newer_one(tmp_path: Path) -> N
     counts.save(older)
     (path,) = usage.usage_folder(tmp_path).glob("*.json")
     assert json.loads(path.read_bytes())["ended"]
+
+
+def test_three_shards_keep_the_batch_full_though_lengths_vary(tmp_path: Path) -> None:
+    """Two shards at a time, as an actor takes them; log-normal lengths; the counters that a run writes."""
+
+    class Slow(Engine):
+        async def generate(self, request: Request) -> Generation:
+            self.asked.append(request.problem_id)
+            await asyncio.sleep(0.03 * random.Random(request.request_id).lognormvariate(0, 0.5))
+            return Generation(
+                text=boxed(42), prompt_tokens=10, cached_tokens=4, completion_tokens=5, finish_reason="stop"
+            )
+
+    async def life() -> None:
+        dispatcher = Dispatcher(Slow(), slots=32, stall_timeout_s=60, die=die)
+        watch = asyncio.create_task(dispatcher.watch())
+        free = asyncio.Semaphore(2)
+
+        async def work(number: int) -> None:
+            async with free:
+                shard = job(tmp_path, questions=100, shard=f"{number:05d}", num_agents=5, num_rounds=3)
+                await run_shard(shard, dispatcher=dispatcher, caps=NO_CAPS)
+
+        await asyncio.gather(*(work(number) for number in range(3)))
+        watch.cancel()
+        admission = dispatcher.admission
+        assert admission.slot_seconds > 32 * 0.5, "most of the run had questions waiting"
+        assert admission.busy_slot_seconds / admission.slot_seconds >= 0.95
+
+    asyncio.run(life())

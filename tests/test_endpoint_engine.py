@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,79 @@ def test_without_usage_tokens_are_counted_here() -> None:
     assert (generation.prompt_tokens, generation.completion_tokens) == (10, 5 + 1), "half a token a byte"
 
 
+def test_a_prompt_that_alone_is_refused_or_fails_ends_as_poison_and_the_others_go_on() -> None:
+    def handler(status: int) -> Handler:
+        async def answer(incoming: web.Request) -> web.Response:
+            body = await incoming.json()
+            return web.Response(status=status, text="filtered") if body["seed"] == 2 else web.json_response(ANSWER)
+
+        return answer
+
+    async def main(status: int) -> list[str]:
+        async with Server(handler(status)) as server:
+            engine = server.engine(retry_s=0.3)
+            try:
+                first = await engine.generate(replace(request(), seed=1))
+                bad = asyncio.create_task(engine.generate(replace(request(), seed=2)))
+                later = []
+                while not bad.done():
+                    later.append(await engine.generate(replace(request(), seed=3)))
+                return [first.finish_reason, bad.result().finish_reason, later[-1].finish_reason]
+            finally:
+                await engine.close()
+
+    for status in (400, 500):
+        assert asyncio.run(main(status)) == ["stop", "engine_poison", "stop"]
+
+
+def test_a_server_that_refuses_the_first_request_is_a_mistake_in_the_config() -> None:
+    async def handler(incoming: web.Request) -> web.Response:
+        return web.Response(status=400, text="no such parameter")
+
+    with pytest.raises(ConfigError, match="no such parameter"):
+        ask(handler)
+
+
+def test_an_outage_of_a_minute_is_waited_out_by_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is scaled: sleeps take no time and count as if they did."""
+    now, sleep = [0.0], asyncio.sleep
+
+    async def skip(seconds: float) -> None:
+        now[0] += seconds
+        await sleep(0)
+
+    monkeypatch.setattr(endpoint_engine, "FIRST_DELAY_S", 0.5)
+    monkeypatch.setattr(endpoint_engine.asyncio, "sleep", skip)
+    monkeypatch.setattr(endpoint_engine.time, "monotonic", lambda: now[0])
+
+    async def handler(incoming: web.Request) -> web.Response:
+        return web.json_response(ANSWER) if now[0] > 60 else web.Response(status=503)
+
+    for _ in range(20):
+        now[0] = 0.0
+        assert ask(handler)[0].text == "It is 42."
+
+
+@pytest.mark.parametrize("word", ["<|im_end|>", "</think>", "<s>", "[INST]", "<start_of_turn>", "<\uff5cUser\uff5c>"])
+def test_special_tokens_in_data_are_broken_up_for_a_server_s_template(word: str) -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def handler(incoming: web.Request) -> web.Response:
+        seen.append(await incoming.json())
+        return web.json_response(ANSWER)
+
+    async def main() -> None:
+        async with Server(handler) as server:
+            engine = server.engine()
+            prompt = engine.prompt([{"role": "user", "content": f"if 1 < 2 and 3 > 2: {word} x"}])
+            await engine.generate(replace(request(), prompt=prompt))
+            await engine.close()
+
+    asyncio.run(main())
+    text = seen[0]["messages"][0]["content"]
+    assert word not in text and text.replace("\u200b", "") == f"if 1 < 2 and 3 > 2: {word} x"
+
+
 @pytest.mark.parametrize("tokens", [-1, 2**31, 1e400, "many"])
 def test_impossible_token_counts_are_an_error(tokens: object) -> None:
     answer = {**ANSWER, "usage": {"prompt_tokens": tokens}}
@@ -172,9 +246,9 @@ def test_retries_end_with_a_remedy_and_never_show_the_key(monkeypatch: pytest.Mo
         seen.append(incoming.headers["Authorization"])
         return web.Response(status=503, text="sk-very-secret")
 
-    with pytest.raises(EngineError, match="no answer after 3 attempts .HTTP 503.*start the run again") as raised:
-        ask(handler, api_key_env="SECRET_KEY", max_retries=2)
-    assert seen == ["Bearer sk-very-secret"] * 3
+    with pytest.raises(EngineError, match="no answer in .* attempts .*HTTP 503.*start the run again") as raised:
+        ask(handler, api_key_env="SECRET_KEY", retry_s=0.1)
+    assert len(seen) > 1 and set(seen) == {"Bearer sk-very-secret"}
     assert "very-secret" not in str(raised.value)
 
 
@@ -224,7 +298,7 @@ def test_a_cut_network_costs_no_answer_and_doubles_none() -> None:
     async def main() -> list[Generation]:
         server = Server(handler)
         await server.__aenter__()
-        engine = server.engine(max_retries=12)
+        engine = server.engine()
         working = [asyncio.create_task(engine.generate(request(n))) for n in range(20)]
         await asyncio.sleep(0.01)
         await server.__aexit__()
@@ -264,16 +338,17 @@ def test_a_missing_key_or_tokenizer_is_named(monkeypatch: pytest.MonkeyPatch) ->
         EndpointEngine(EndpointConfig(base_url=url, api="completions"), model=MODEL, model_dir=None)
 
 
-def test_a_served_model_is_known_by_its_name_not_its_address() -> None:
-    def revision(url: str, **model: str) -> str:
-        engine = EngineConfig(kind="openai", endpoint=EndpointConfig(base_url=url))
+def test_a_served_model_is_known_by_its_names_and_how_it_is_asked_not_by_its_address(tmp_path: Path) -> None:
+    def revision(url: str = "http://a/v1", *, endpoint: dict[str, Any] | None = None, **model: str) -> str:
+        engine = EngineConfig(kind="openai", endpoint=EndpointConfig(base_url=url, **(endpoint or {})))
         return model_files.source(ModelConfig(**{"path": "gpt-x", **model}), engine)[1]
 
     assert revision("http://a/v1") == revision("http://b/v1")
-    assert (
-        len({revision("http://a/v1"), revision("http://a/v1", path="gpt-y"), revision("http://a/v1", revision="2")})
-        == 3
-    )
+    others = [{"model": "y"}, {"api": "chat"}, {"max_model_len": 99}]
+    for known in ({"path": "gpt-x"}, {"path": "arkling:teacher"}):
+        different = [revision(**known), revision(revision="2", **known)]  # type: ignore[arg-type]
+        different += [revision(endpoint=other, **known) for other in others]  # type: ignore[arg-type]
+        assert len(set(different)) == 5, "a run never mixes the turns of two models (F20)"
 
 
 @pytest.mark.slow

@@ -162,7 +162,9 @@ def test_the_documented_strategy_of_a_user_runs_and_its_source_is_part_of_the_ke
 def test_every_strategy_runs_on_a_real_engine_and_feeds_extraction(tmp_path: Path) -> None:
     script = Path(__file__).with_name("shards_on_vllm.py")
     environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
-    subprocess.run([sys.executable, str(script), str(tmp_path), "12", *NAMES], check=True, env=environment, timeout=300)
+    wide = ["board-20", "peers-20", "history-20"]
+    command = [sys.executable, str(script), str(tmp_path), "12", *NAMES, *wide]
+    subprocess.run(command, check=True, env=environment, timeout=600)
     for name in NAMES:
         debates = list(read_debates(tmp_path, fingerprint=name))
         turns = [turn for debate in debates for turn in debate.turns]
@@ -179,3 +181,11 @@ def test_every_strategy_runs_on_a_real_engine_and_feeds_extraction(tmp_path: Pat
             debates, verdicts, config=ExamplesConfig(), wording="arkling", source_fingerprint=name
         )
         assert kept and counts["kept"] == len(kept), f"{name}: {counts}"
+    for name in wide:  # the teacher's context has 2,048 tokens
+        turns = [turn for debate in read_debates(tmp_path, fingerprint=name) for turn in debate.turns]
+        assert len(turns) == 12 * (20 * 3 + 1)
+        assert max(turn.prompt_tokens for turn in turns) + 128 <= 2048
+        assert not any(turn.status == "over_context" for turn in turns)
+        shortened = sum(turn.shown_limit > 0 for turn in turns)
+        assert shortened if name == "history-20" else shortened < len(turns) / 2
+        assert all(turn.shown_limit == 0 for turn in turns if turn.round == 1)

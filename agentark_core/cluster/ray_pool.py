@@ -197,6 +197,10 @@ class EnginePool:
         self._actors: list[Any] = []
         self._group: Any = None
         self._free: queue.Queue[Any] = queue.Queue()
+        """Engine slots; None once no engine is left."""
+        self._slots_left = 0
+        self._last_words = ""
+        self._losing = threading.Lock()
 
     def start(self) -> None:
         """Create the actors if there are none yet. Their engines load the model with their first shard."""
@@ -220,6 +224,7 @@ class EnginePool:
             remote.remote(str(self._home), model=model, engine=engine, pool=self._name, number=number)
             for number in range(self._engine.num_engines)
         ]
+        self._slots_left = len(self._actors) * SHARDS_PER_ENGINE
         for actor in self._actors * SHARDS_PER_ENGINE:
             self._free.put(actor)
 
@@ -254,19 +259,31 @@ class EnginePool:
         """Debate one shard on the next free engine; returns the shard's meta."""
         import ray
 
-        actor = self._free.get()
-        try:
-            return dict(ray.get(actor.run.remote(job)))
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            raise cause if isinstance(cause, AgentArkError) else error from None
-        except ray.exceptions.RayActorError as error:
-            raise EngineError(
-                f"shard {job.shard}: the engine actor died more often than engine.max_restarts allows; what it "
-                f"finished is journaled, start the run again to go on ({str(error).splitlines()[0][:200]})"
-            ) from error
-        finally:
-            self._free.put(actor)
+        while (actor := self._free.get()) is not None:
+            try:
+                done = dict(ray.get(actor.run.remote(job)))
+            except ray.exceptions.RayTaskError as error:
+                self._free.put(actor)
+                cause = error.cause
+                raise cause if isinstance(cause, AgentArkError) else error from None
+            except ray.exceptions.RayActorError as error:
+                self._lost(actor, str(error).splitlines()[0][:200])
+            else:
+                self._free.put(actor)
+                return done
+        self._free.put(None)  # for the next one who waits
+        raise EngineError(
+            f"shard {job.shard}: every engine actor died more often than engine.max_restarts allows; what they "
+            f"finished is journaled, start the run again to go on ({self._last_words})"
+        )
+
+    def _lost(self, actor: Any, words: str) -> None:
+        """One slot of an engine that Ray does not restart any more. The shard goes to another one, if there is one."""
+        with self._losing:
+            self._last_words = words
+            self._slots_left -= 1
+            if self._slots_left == 0:
+                self._free.put(None)
 
     def close(self) -> None:
         """End the actors and their engines, and give their memory back."""

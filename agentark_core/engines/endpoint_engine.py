@@ -4,7 +4,11 @@ Raw aiohttp and JSON: the client's work per request is what limits thousands of 
 (benchmarks/client_cpu.py compares it with the openai package).
 
 `api: completions` sends token ids made by the local tokenizer, so no text of data can become a special token (F30).
-`api: chat` leaves the template to the server, which then has to see to that itself.
+`api: chat` leaves the template to the server, whose tokenizer may read `<|im_end|>` in a text as a special token; such
+words are broken up by a zero-width space, which changes nothing but the text that holds them.
+
+A request is repeated for as long as an outage may last. One that fails while others succeed is a prompt that this
+server cannot answer: it ends as `engine_poison`, and the run goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import gc
 import json
 import os
 import random
+import re
 import resource
 import time
 from pathlib import Path
@@ -26,7 +31,7 @@ from agentark_core.errors import ConfigError, EngineError
 from agentark_core.types import Generation, Message
 
 RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 529}
-FIRST_DELAY_S, MAX_DELAY_S = 0.5, 60.0
+FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
 KEEP_ALIVE_S = 4.0
 """Below the 5 s after which uvicorn (vLLM, SGLang) closes an idle connection: a POST could meet a closing one."""
 
@@ -44,8 +49,15 @@ TOO_LONG = (b"context length", b"context window", b"context_length", b"too long"
 """How servers say that a prompt does not fit; there is no common code for it."""
 
 
-class _TooLong(Exception):
-    """The server finds the prompt too long for the model."""
+SPECIAL = re.compile(r"<(?=[|/a-z_\uff5c][^<>\n]{0,40}>)|\[(?=/?INST\])")
+"""Where what looks like a special token begins: <|im_end|>, </think>, <s>, <start_of_turn>, [INST]."""
+
+
+class _Refused(Exception):
+    """The server does not take this prompt; `reason` is the generation's finish_reason."""
+
+    def __init__(self, reason: str, error: ConfigError | None = None) -> None:
+        self.reason, self.error = reason, error
 
 
 class EndpointEngine:
@@ -55,7 +67,8 @@ class EndpointEngine:
         """model_dir holds the tokenizer for exact token counts; api completions needs it. Raises ConfigError."""
         import aiohttp
 
-        if config.api == "completions" and model_dir is None:
+        self._api = config.api if config.api != "auto" else "chat" if model_dir is None else "completions"
+        if self._api == "completions" and model_dir is None:
             raise ConfigError(
                 f"engine.endpoint.api completions needs the tokenizer of the model: {model.path!r} is not a local "
                 "directory; download it, or use api chat"
@@ -63,9 +76,10 @@ class EndpointEngine:
         self._config = config
         self._model = config.model or model.path
         self._chat = _chat_format(model_dir)
-        path = "completions" if config.api == "completions" else "chat/completions"
+        path = "completions" if self._api == "completions" else "chat/completions"
         self._url = f"{config.base_url.rstrip('/')}/{path}"
         self._failure = ""
+        self._succeeded = 0
         self._limits = [RateLimit(per_minute) for per_minute in (config.requests_per_minute, config.tokens_per_minute)]
         _allow_connections()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -100,28 +114,34 @@ class EndpointEngine:
         return -(-len(text.encode("utf-8", "replace")) // 2)
 
     async def generate(self, request: Request) -> Generation:
-        """Complete one prompt. Raises EngineError when the retries are used up, ConfigError on a refused request."""
+        """Complete one prompt. Raises EngineError after engine.endpoint.retry_s, ConfigError if the server has refused
+        every request so far."""
         body = json.dumps(self._body(request)).encode()
         tokens = request.prompt.length + request.sampling.max_tokens
-        for attempt in range(self._config.max_retries + 1):
+        begun, others, attempt = time.monotonic(), self._succeeded, 0
+        while True:
             for limit, amount in zip(self._limits, (1, tokens), strict=True):
                 await limit.take(amount)
             try:
                 answer, wait_s = await self._post(body)
-            except _TooLong:
-                return Generation(
-                    text="", prompt_tokens=0, cached_tokens=0, completion_tokens=0, finish_reason="over_context"
-                )
+            except _Refused as refused:
+                if refused.error is not None and not self._succeeded:
+                    raise refused.error from None
+                return _unanswered(refused.reason)
             if answer is not None:
+                self._succeeded += 1
                 return self._generation(answer, request=request)
-            last = attempt == self._config.max_retries
-            if not last:
-                # Full jitter: a thousand requests that failed together do not come back together.
-                backoff = random.uniform(0, min(MAX_DELAY_S, FIRST_DELAY_S * 2**attempt))
-                await asyncio.sleep(max(wait_s, backoff))
+            # Full jitter: a thousand requests that failed together do not come back together.
+            wait_s = max(wait_s, random.uniform(0, min(MAX_DELAY_S, FIRST_DELAY_S * 2**attempt)))
+            attempt += 1
+            if time.monotonic() - begun + wait_s > self._config.retry_s:
+                break
+            await asyncio.sleep(wait_s)
+        if self._succeeded > others:
+            return _unanswered("engine_poison")
         raise EngineError(
-            f"{self._url}: no answer after {self._config.max_retries + 1} attempts ({self._failure}); what is finished "
-            "is journaled: check the server and start the run again, or raise engine.endpoint.max_retries"
+            f"{self._url}: no answer in {attempt} attempts over {time.monotonic() - begun:.0f} s ({self._failure}); "
+            "what is finished is journaled: check the server and start the run again, or raise engine.endpoint.retry_s"
         )
 
     async def close(self) -> None:
@@ -140,9 +160,14 @@ class EndpointEngine:
                 self._failure = f"HTTP {response.status}"
                 if response.status in RETRY_STATUS:
                     return None, _retry_after(response.headers.get("Retry-After", ""))
-                if response.status in (400, 413, 422) and any(words in text.lower() for words in TOO_LONG):
-                    raise _TooLong
-                raise ConfigError(f"{self._url}: HTTP {response.status}: {_excerpt(text)}; {_remedy(response.status)}")
+                error = ConfigError(
+                    f"{self._url}: HTTP {response.status}: {_excerpt(text)}; {_remedy(response.status)}"
+                )
+                if response.status not in (400, 413, 422):
+                    raise error
+                if any(words in text.lower() for words in TOO_LONG):
+                    raise _Refused("over_context")
+                raise _Refused("engine_poison", error)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if isinstance(error, ConfigError):
                 raise
@@ -158,11 +183,12 @@ class EndpointEngine:
             "max_tokens": sampling.max_tokens,
             "seed": request.seed % 2**31,
         }
-        if self._config.api == "completions":
+        if self._api == "completions":
             assert self._chat is not None and request.prompt.token_ids is not None
             # stop_token_ids is an extension that vLLM and SGLang share.
             return {**body, "prompt": list(request.prompt.token_ids), "stop_token_ids": self._chat.stop_ids}
-        return {**body, "messages": list(request.prompt.messages)}
+        messages = [{**m, "content": SPECIAL.sub("\\g<0>\u200b", m["content"])} for m in request.prompt.messages]
+        return {**body, "messages": messages}
 
     def _generation(self, answer: dict[str, Any], *, request: Request) -> Generation:
         try:
@@ -213,6 +239,10 @@ class RateLimit:
         start = max(self._free_at, now - 1.0)
         self._free_at = start + amount / self._per_s
         await asyncio.sleep(max(0.0, start - now))
+
+
+def _unanswered(reason: str) -> Generation:
+    return Generation(text="", prompt_tokens=0, cached_tokens=0, completion_tokens=0, finish_reason=reason)
 
 
 def _plain(text: Any) -> str:

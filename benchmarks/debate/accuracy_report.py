@@ -167,7 +167,8 @@ vote of m independent answers. These are figures of one tiny model on one synthe
 not what debate does for large models.
 
 **The layout `history` was never in the training data of the arkling models** (they know the question alone, a board of
-solutions for an agent, and one for the judge), so its rows say nothing about `history` with an LLM.
+solutions for an agent, and one for the judge), so its rows say nothing about `history` with an LLM. Boards of 10 and 20
+solutions and chats of four rounds are longer than what the teacher was trained on; it collapses there.
 
 ![accuracy against completion tokens a question](debate_accuracy.png)
 """
