@@ -190,10 +190,13 @@ class EngineConfig(Section):
 
 
 class ExamplesConfig(Section):
-    """Which verified traces become R-SFT examples (method.md section 3)."""
+    """Which verified traces become examples to learn from (method.md section 3)."""
 
     include_summary: bool = Field(True, description="Use the summariser's text when it is correct.")
     max_per_problem: int = Field(0, ge=0, description="Cap of traces per question, corrective first; 0 keeps all.")
+    augmentation_traces: int = Field(
+        3, ge=1, le=3, description="Traces per question that differ in structure, for data augmentation."
+    )
 
 
 class SFTConfig(Section):

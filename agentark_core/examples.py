@@ -1,7 +1,7 @@
-"""Verified debates -> R-SFT examples (method.md section 3), and their table in TRL's conversational columns.
+"""Verified debates -> examples to learn from (method.md section 3), and their table in TRL's conversational columns.
 
-    prompt                                  completion                                        round  agent  corrective
-    [{"role": "user", "content": "Q: .."}]  [{"role": "assistant", "content": "Step 1: .."}]  2      4      true
+    prompt                                  completion                                        agent  corrective  weight
+    [{"role": "user", "content": "Q: .."}]  [{"role": "assistant", "content": "Step 1: .."}]  4      true        1.0
 
 One row is one agent's correct trace of the last round (or the correct summary), asked with the question alone: the
 student learns to write what the debate arrived at. Corrective traces, of agents that were wrong earlier, come first.
@@ -12,84 +12,150 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
 from agentark_core import prompts
 from agentark_core.config import ExamplesConfig
+from agentark_core.diverse import diverse
 from agentark_core.errors import DataError
 from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
 from agentark_core.types import Debate, SFTExample, Turn, Verdict
 
-EXAMPLES_VERSION = "examples-1"
+EXAMPLES_VERSION = "examples-2"
 """Changes with the selection rules: part of the examples' fingerprint."""
 
-_MESSAGES = pa.list_(
+MIN_CORRECT_AGENTS = 2
+"""Fewer leave a question out of data augmentation (method.md section 2)."""
+
+BESIDE = ("candidates", "corrective", "k1", "k2", "k3")
+"""Counts that are no fate of a candidate."""
+
+Kind = Literal["rsft", "augmentation"]
+
+
+class Choose(Protocol):
+    """Positions of at most `limit` traces that differ in structure; the first trace is always chosen."""
+
+    def __call__(self, traces: Sequence[str], *, limit: int) -> list[int]: ...
+
+
+MESSAGES = pa.list_(
     pa.field("element", pa.struct([pa.field(name, pa.string(), nullable=False) for name in ("role", "content")]), False)
 )
 SCHEMA = pa.schema(
     [
         pa.field("example_id", pa.string(), nullable=False),
         pa.field("problem_id", pa.string(), nullable=False),
-        pa.field("prompt", _MESSAGES, nullable=False),
-        pa.field("completion", _MESSAGES, nullable=False),
+        pa.field("prompt", MESSAGES, nullable=False),
+        pa.field("completion", MESSAGES, nullable=False),
         pa.field("source_fingerprint", pa.string(), nullable=False),
         pa.field("work_id", pa.string(), nullable=False),
         pa.field("round", pa.int32(), nullable=False),
         pa.field("agent", pa.int32(), nullable=False),
         pa.field("corrective", pa.bool_(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
     ]
 )
+
+
+Counts = dict[str, int]
+"""`candidates` and its parts, the fates of every turn that was looked at; beside them figures about the kept ones."""
+
+
+def rsft(debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, config: ExamplesConfig) -> tuple[list[Turn], Counts]:
+    """The turns of one debate that R-SFT learns from, corrective first (Eq. 1), and the counts by fate.
+
+    Candidates are the final round's turns and, with include_summary, the summary. Fates: `kept`, the statuses other
+    than ok, `incorrect`, `undecided`, `unverified` (no verdict), `duplicate` (same text again within the question) and
+    `over_cap`; beside them `corrective` (of the kept).
+    """
+    candidates = list(debate.final_turns)
+    if config.include_summary and debate.summary is not None:
+        candidates.append(debate.summary)
+    distinct, counts = _correct(debate, candidates, verdicts)
+    kept = distinct[: config.max_per_problem] if config.max_per_problem else distinct
+    wrong_before = _wrong_before(debate, verdicts)
+    counts.update(kept=len(kept), over_cap=len(distinct) - len(kept))
+    return kept, {**counts, "corrective": sum(turn.agent in wrong_before for turn in kept)}
+
+
+def augmentation(
+    debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, config: ExamplesConfig, choose: Choose = diverse
+) -> tuple[list[Turn], Counts]:
+    """The structurally different correct turns of one debate that data augmentation learns from (Eq. 2), by fate.
+
+    Candidates are the final round's turns of the agents. Fates as in `rsft`, with `few_correct` (fewer than two agents
+    are right, so the question is left out) and `same_structure` in place of over_cap; beside them `corrective`, and
+    `k1`, `k2`, `k3`: questions with so many chosen traces.
+    """
+    distinct, counts = _correct(debate, list(debate.final_turns), verdicts)
+    right = len(distinct) + counts["duplicate"]
+    if right < MIN_CORRECT_AGENTS:
+        counts.update(few_correct=len(distinct))
+        return [], {**counts, "corrective": 0}
+    chosen = [distinct[place] for place in choose([t.text for t in distinct], limit=config.augmentation_traces)]
+    wrong_before = _wrong_before(debate, verdicts)
+    counts.update(kept=len(chosen), same_structure=len(distinct) - len(chosen))
+    corrective = sum(turn.agent in wrong_before for turn in chosen)
+    return chosen, {**counts, "corrective": corrective, f"k{len(chosen)}": 1}
 
 
 def build(
     debates: Iterable[Debate],
     verdicts: Mapping[TurnKey, Verdict],
     *,
+    kind: Kind = "rsft",
     config: ExamplesConfig,
     wording: Wording,
     source_fingerprint: str,
-) -> tuple[list[SFTExample], dict[str, int]]:
-    """Select the correct final traces; return them with the counts by fate of every turn that was looked at.
-
-    Candidates are the final round's turns and, with include_summary, the summary. The counts are `candidates` and
-    its parts: `kept`, the statuses other than ok, `incorrect`, `undecided`, `unverified` (no verdict), `duplicate`
-    (same text again within the question) and `over_cap`; beside them `corrective` (of the kept).
-    """
+) -> tuple[list[SFTExample], Counts]:
+    """Examples of one kind from many debates, with the sums of the counts. An augmented example weighs 1/k."""
+    select = {"rsft": rsft, "augmentation": augmentation}[kind]
     examples: list[SFTExample] = []
-    counts: Counter[str] = Counter()
+    total: Counter[str] = Counter(candidates=0, kept=0, corrective=0)
     for debate in debates:
-        candidates = list(debate.final_turns)
-        if config.include_summary and debate.summary is not None:
-            candidates.append(debate.summary)
-        counts["candidates"] += len(candidates)
-        correct = []
-        for turn in candidates:
-            reason = _refusal(turn, verdicts)
-            if reason:
-                counts[reason] += 1
-            else:
-                correct.append(turn)
+        kept, counts = select(debate, verdicts, config=config)
+        total.update(counts)
         wrong_before = _wrong_before(debate, verdicts)
-        correct.sort(key=lambda turn: (turn.agent not in wrong_before, turn.role == "summariser", turn.agent))
-        first_with_text: dict[str, Turn] = {}
-        for turn in correct:
-            first_with_text.setdefault(turn.text, turn)
-        distinct = list(first_with_text.values())
-        counts["duplicate"] += len(correct) - len(distinct)
-        kept = distinct[: config.max_per_problem] if config.max_per_problem else distinct
-        counts["over_cap"] += len(distinct) - len(kept)
-        counts["kept"] += len(kept)
-        counts["corrective"] += sum(turn.agent in wrong_before for turn in kept)
         examples += [
-            _example(debate, turn, corrective=turn.agent in wrong_before, wording=wording, source=source_fingerprint)
+            _example(
+                debate,
+                turn,
+                corrective=turn.agent in wrong_before,
+                weight=1 / len(kept) if kind == "augmentation" else 1.0,
+                wording=wording,
+                source=source_fingerprint,
+            )
             for turn in kept
         ]
-    fates = sum(number for fate, number in counts.items() if fate not in ("candidates", "corrective"))
-    if fates != counts["candidates"]:
-        raise DataError(f"examples: {counts['candidates']} candidate traces in, {fates} accounted for: {dict(counts)}")
-    return examples, {"candidates": 0, "kept": 0, "corrective": 0} | dict(sorted(counts.items()))
+    fates = sum(number for fate, number in total.items() if fate not in BESIDE)
+    if fates != total["candidates"]:
+        raise DataError(f"{kind}: {total['candidates']} candidate traces in, {fates} accounted for: {dict(total)}")
+    return examples, dict(sorted(total.items()))
+
+
+def _correct(
+    debate: Debate, candidates: list[Turn], verdicts: Mapping[TurnKey, Verdict]
+) -> tuple[list[Turn], Counter[str]]:
+    """The distinct correct candidates: of agents that were wrong before, other agents, the summary; and the counts."""
+    counts: Counter[str] = Counter(candidates=len(candidates))
+    correct = []
+    for turn in candidates:
+        reason = _refusal(turn, verdicts)
+        if reason:
+            counts[reason] += 1
+        else:
+            correct.append(turn)
+    wrong_before = _wrong_before(debate, verdicts)
+    correct.sort(key=lambda turn: (turn.agent not in wrong_before, turn.role == "summariser", turn.agent))
+    first_with_text: dict[str, Turn] = {}
+    for turn in correct:
+        first_with_text.setdefault(turn.text, turn)
+    counts["duplicate"] += len(correct) - len(first_with_text)
+    return list(first_with_text.values()), counts
 
 
 def _refusal(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> str:
@@ -112,7 +178,9 @@ def _wrong_before(debate: Debate, verdicts: Mapping[TurnKey, Verdict]) -> set[in
     return wrong
 
 
-def _example(debate: Debate, turn: Turn, *, corrective: bool, wording: Wording, source: str) -> SFTExample:
+def _example(
+    debate: Debate, turn: Turn, *, corrective: bool, weight: float, wording: Wording, source: str
+) -> SFTExample:
     messages = prompts.first_answer(debate.problem.question, wording=wording)
     key = f"{source}\0{turn.work_id}\0{turn.round}\0{turn.agent}"
     return SFTExample(
@@ -125,6 +193,7 @@ def _example(debate: Debate, turn: Turn, *, corrective: bool, wording: Wording, 
         round=turn.round,
         agent=turn.agent,
         corrective=corrective,
+        weight=weight,
     )
 
 

@@ -72,7 +72,7 @@ async def run_shard(job: ShardJob, *, dispatcher: Dispatcher, caps: Caps) -> dic
     journal, at a cap or after Dispatcher.stop.
     """
     store = Store(job.home, stage="debates", fingerprint=job.fingerprint)
-    committed = store.entries().get(job.shard)
+    committed = store.entry(job.shard)
     if committed is not None:
         return dict(committed.meta)
     strategy = strategies.load(job.plan.config.strategy)

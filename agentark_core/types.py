@@ -143,7 +143,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SFTExample:
-    """One row of training data in TRL's conversational prompt-completion columns, with its lineage."""
+    """One row of training data in TRL's conversational prompt-completion columns, with its lineage.
+
+    weight: of its loss; 1/k for the k augmented examples of a question (Eq. 2).
+    """
 
     example_id: str
     problem_id: str
@@ -154,6 +157,7 @@ class SFTExample:
     round: int
     agent: int
     corrective: bool
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -207,7 +207,7 @@ def debate_shard(
 def verify_shard(shard: str, *, debates: str, home: Path) -> dict[str, int]:
     """Verify every turn of one committed shard; returns the counts by verdict."""
     store = verdict_store(home, debates=debates)
-    committed = store.entries().get(shard)
+    committed = store.entry(shard)
     if committed is not None:
         return dict(committed.meta)
     keys, cases = [], []

@@ -67,6 +67,7 @@ def test_correct_final_traces_and_the_summary_are_kept_corrective_first() -> Non
     rows, counts = build(TURNS, LABELS)
     assert [(row.round, row.agent, row.corrective) for row in rows] == [(2, 2, True), (2, 3, False), (3, 0, False)]
     assert counts == {"candidates": 5, "kept": 3, "corrective": 1, "duplicate": 1, "over_cap": 0, "truncated": 1}
+    assert {row.weight for row in rows} == {1.0}
     assert [row.completion for row in rows] == ["right", "other", "summary"]
     expected = tuple((m["role"], m["content"]) for m in prompts.first_answer("2 + 2?", wording="general"))
     assert {row.prompt for row in rows} == {expected}
@@ -115,3 +116,54 @@ def test_the_table_has_trl_s_columns_and_round_trips() -> None:
     assert not any(field.nullable for field in table.schema)
     assert examples.from_table(table) == rows
     assert examples.from_table(examples.to_table([])) == []
+
+
+TWO_WAYS = [
+    turn(1, 1, "3 + 3 = 6"),
+    turn(1, 2, "2 * 3 = 6, 6 - 2 = 4"),
+    turn(2, 1, "2 + 2 = 4"),
+    turn(2, 2, "2 * 3 = 6, 6 - 2 = 4"),
+    turn(2, 3, "so 2 + 2 = 4"),
+]
+
+
+def augment(labels: dict[tuple[int, int], VerdictLabel], **config: object):
+    debate = Debate(work_id="w1", problem=PROBLEM, turns=tuple(TWO_WAYS), stop_reason="rounds")
+    return examples.build(
+        [debate],
+        verdicts(labels),
+        kind="augmentation",
+        config=ExamplesConfig.model_validate(config),
+        wording="general",
+        source_fingerprint="f1",
+    )
+
+
+def test_augmentation_keeps_traces_of_different_structure_and_weighs_a_question_once() -> None:
+    labels: dict[tuple[int, int], VerdictLabel] = {(1, 1): "incorrect", (1, 2): "correct"}
+    rows, counts = augment({**labels, (2, 1): "correct", (2, 2): "correct", (2, 3): "correct"})
+    assert [(row.agent, row.corrective, row.weight) for row in rows] == [(1, True, 0.5), (2, False, 0.5)]
+    assert counts == {
+        "candidates": 3,
+        "kept": 2,
+        "corrective": 1,
+        "duplicate": 0,
+        "same_structure": 1,
+        "k2": 1,
+    }
+    rows, _ = augment({**labels, (2, 1): "correct", (2, 2): "correct"}, augmentation_traces=1)
+    assert [(row.agent, row.weight) for row in rows] == [(1, 1.0)]
+
+
+def test_augmentation_leaves_out_a_question_with_one_correct_agent() -> None:
+    rows, counts = augment({(2, 1): "correct", (2, 2): "incorrect", (2, 3): "undecided"})
+    assert rows == []
+    assert counts == {
+        "candidates": 3,
+        "kept": 0,
+        "corrective": 0,
+        "duplicate": 0,
+        "few_correct": 1,
+        "incorrect": 1,
+        "undecided": 1,
+    }

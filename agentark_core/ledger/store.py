@@ -107,7 +107,7 @@ class Store:
         if lease.shard != shard or lease.folder != self.root / "leases":
             raise ValueError(f"the lease of {lease.shard} in {lease.folder} does not cover shard {shard}")
         lease.check()
-        if standing := self._entry(shard):
+        if standing := self.entry(shard):
             return standing
         data = to_parquet(table)
         sha256 = hashlib.sha256(data).hexdigest()
@@ -127,7 +127,7 @@ class Store:
         lease.check()
         if not put_if_absent(self._entry_path(shard), text.encode()):
             lease.check()
-        committed = self._entry(shard)
+        committed = self.entry(shard)
         if committed is None:
             raise CorruptData(f"{self._entry_path(shard)}: set aside while it was written; run again")
         return committed
@@ -145,8 +145,25 @@ class Store:
     def entries(self) -> dict[str, ManifestEntry]:
         """Committed shards in name order. CorruptData names a manifest file that fails its checksum."""
         names = sorted(path.name for path in (self.root / "manifest").glob("*.json"))
-        found = {name: self._entry(name) for name in (name.removesuffix(".json") for name in names)}
+        found = {name: self.entry(name) for name in (name.removesuffix(".json") for name in names)}
         return {shard: entry for shard, entry in found.items() if entry is not None}
+
+    def entry(self, shard: str) -> ManifestEntry | None:
+        """The entry of one shard; None if it is not committed. CorruptData if the entry fails its checksum."""
+        path = self._entry_path(_safe(shard))
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            stored = json.loads(data)
+            entry = ManifestEntry(**stored["entry"])
+            sound = stored["check"] == _check(stored["entry"]) and entry.file == _part_name(shard, entry.sha256)
+        except (ValueError, KeyError, TypeError):
+            sound = False
+        if not sound:
+            raise _corrupt(path, "the manifest entry fails its checksum")
+        return entry
 
     def committed(self) -> set[str]:
         """Names of the committed shards, without a look into their entries."""
@@ -157,11 +174,11 @@ class Store:
 
         Raises CorruptData naming the file (F24), DataError for a shard that is not committed.
         """
-        entries = self.entries()
-        for shard in entries if shards is None else shards:
-            if shard not in entries:
+        for shard in sorted(self.committed()) if shards is None else shards:
+            entry = self.entry(shard)
+            if entry is None:
                 raise DataError(f"{self.root}: shard {shard!r} is not committed; run the stage again")
-            yield self._load(entries[shard], columns=columns)
+            yield self._load(entry, columns=columns)
 
     def read(self, shards: Iterable[str] | None = None, columns: list[str] | None = None) -> pa.Table:
         """All (or the named) committed rows, verified. Raises as `batches`; EmptyDataset if there is no shard."""
@@ -207,7 +224,7 @@ class Store:
         is missing, commit. Safe to call on every shard, also from two processes.
         """
         try:
-            entry = self._entry(_safe(shard))
+            entry = self.entry(shard)
             if entry is not None:
                 self._load(entry, columns=None)
             return False
@@ -263,22 +280,6 @@ class Store:
 
     def _entry_path(self, shard: str) -> Path:
         return self.root / "manifest" / f"{shard}.json"
-
-    def _entry(self, shard: str) -> ManifestEntry | None:
-        path = self._entry_path(shard)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            stored = json.loads(data)
-            entry = ManifestEntry(**stored["entry"])
-            sound = stored["check"] == _check(stored["entry"]) and entry.file == _part_name(shard, entry.sha256)
-        except (ValueError, KeyError, TypeError):
-            sound = False
-        if not sound:
-            raise _corrupt(path, "the manifest entry fails its checksum")
-        return entry
 
     def _load(self, entry: ManifestEntry, *, columns: list[str] | None) -> pa.Table:
         """The rows of a part. The bytes that are parsed are those that were hashed."""

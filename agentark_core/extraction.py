@@ -1,0 +1,177 @@
+"""One committed shard of debates -> what is learned from it, by kind, each kind in a ledger stage of its own.
+
+    rsft           every correct final trace, corrective first (examples.py)
+    augmentation   up to three correct traces a question that differ in structure (examples.py)
+    trajectories   flips: wrong to right with both texts, right to wrong as negatives (trajectories.py)
+    prompts        one row a question for GRPO: prompt, gold, task, and how often the first round was right
+
+Shards are extracted once: when a run grows, only its new shards are read. A shard of a kind is committed with its
+counts, and the digests of the debates and verdicts that it came from.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+from agentark_core import examples, prompts, records, trajectories
+from agentark_core.config import ExamplesConfig
+from agentark_core.errors import CorruptData, DataError
+from agentark_core.ledger import Store, fingerprint
+from agentark_core.stored import read_debates, verdict_store
+from agentark_core.structure import STRUCTURE_VERSION
+from agentark_core.types import Debate, Verdict
+
+Kind = Literal["rsft", "augmentation", "trajectories", "prompts"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+EXTRACTION_VERSION = "extraction-1"
+
+PROMPT_SCHEMA = pa.schema(
+    [
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("prompt", examples.MESSAGES, nullable=False),
+        pa.field("gold", pa.string(), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("work_id", pa.string(), nullable=False),
+        pa.field("source_fingerprint", pa.string(), nullable=False),
+        pa.field("decided", pa.int32(), nullable=False),
+        pa.field("correct", pa.int32(), nullable=False),
+    ]
+)
+"""decided, correct: first-round solutions with a decided verdict, and those of them that are right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractJob:
+    """What shapes the extraction of one debate run; small enough to go to a worker process."""
+
+    home: Path
+    debates: str
+    config: ExamplesConfig
+    wording: prompts.Wording
+
+    def store(self, kind: Kind) -> Store:
+        """The ledger stage of one kind."""
+        verdicts = verdict_store(self.home, debates=self.debates).fingerprint
+        shape = {
+            "kind": kind,
+            "debates": self.debates,
+            "verdicts": verdicts,
+            "examples": self.config.model_dump(mode="json"),
+            "wording": self.wording,
+            "prompt_hash": prompts.prompt_hash(),
+            "versions": [EXTRACTION_VERSION, examples.EXAMPLES_VERSION, STRUCTURE_VERSION],
+        }
+        return Store(self.home, stage=kind, fingerprint=fingerprint("extract", **shape), config=shape)
+
+    def missing(self) -> list[str]:
+        """Verified shards of the run of which some kind is not committed yet, in order."""
+        verified = verdict_store(self.home, debates=self.debates).committed()
+        done = set.intersection(*(self.store(kind).committed() for kind in KINDS))
+        return sorted(verified - done)
+
+
+def extract_shard(job: ExtractJob, shard: str) -> dict[str, int]:
+    """Commit every kind of one shard; returns the rows by kind. Kinds that are committed already are left as they are.
+
+    Raises CorruptData if a committed kind came from other debates or verdicts than there are now.
+    """
+    verdicts = verdict_store(job.home, debates=job.debates)
+    debates = Store(job.home, stage="debates", fingerprint=job.debates)
+    parents = {store.stage: _digest(store, shard) for store in (debates, verdicts)}
+    known = records.table_to_verdicts(verdicts.read(shards=[shard]))
+    read = list(read_debates(job.home, fingerprint=job.debates, shards=[shard]))
+    rows: dict[str, int] = {}
+    for kind in KINDS:
+        store = job.store(kind)
+        entry = store.entry(shard)
+        if entry is None:
+            table, counts = _BUILD[kind](job, read, known)
+            meta = {"counts": counts, "parents": parents}
+            with store.lease(shard, timeout_s=60) as lease:
+                entry = store.commit(shard, table, lease=lease, config_hash=store.fingerprint, meta=meta)
+        if entry.meta["parents"] != parents:
+            raise CorruptData(
+                f"{store.root}: shard {shard} came from other debates than the ledger has now; remove the folder"
+            )
+        rows[kind] = entry.rows
+    return rows
+
+
+def _digest(store: Store, shard: str) -> str:
+    entry = store.entry(shard)
+    if entry is None:
+        raise DataError(f"{store.root}: shard {shard} is not committed; build and verify the debates first")
+    return entry.sha256
+
+
+Built = tuple[pa.Table, dict[str, int]]
+Verdicts = Mapping[records.TurnKey, Verdict]
+
+
+def _examples(kind: examples.Kind) -> Callable[[ExtractJob, Sequence[Debate], Verdicts], Built]:
+    def build(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> Built:
+        rows, counts = examples.build(
+            debates, verdicts, kind=kind, config=job.config, wording=job.wording, source_fingerprint=job.debates
+        )
+        return examples.to_table(rows), counts
+
+    return build
+
+
+def _trajectories(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> Built:
+    flips = [flip for debate in debates for flip in trajectories.flips(debate, verdicts)]
+    right = sum(flip.to_right for flip in flips)
+    followed = sum(flip.followed is not None for flip in flips)
+    counts = {"debates": len(debates), "to_right": right, "to_wrong": len(flips) - right, "followed": followed}
+    return trajectories.to_table(flips), counts
+
+
+def _prompts(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> Built:
+    counts: Counter[str] = Counter(questions=len(debates))
+    rows = []
+    for debate in debates:
+        first = [t for t in debate.turns if t.role == "agent" and t.round == 1]
+        labels = [verdicts[(t.work_id, t.round, t.agent)].label for t in first]
+        correct, decided = labels.count("correct"), len(labels) - labels.count("undecided")
+        counts["all right" if correct == decided else "split" if correct else "none right"] += 1
+        rows.append(
+            {
+                "problem_id": debate.problem.problem_id,
+                "prompt": prompts.first_answer(debate.problem.question, wording=job.wording),
+                "gold": debate.problem.gold,
+                "task": debate.problem.task,
+                "work_id": debate.work_id,
+                "source_fingerprint": job.debates,
+                "decided": decided,
+                "correct": correct,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=PROMPT_SCHEMA), dict(counts)
+
+
+_BUILD: dict[Kind, Callable[[ExtractJob, Sequence[Debate], Verdicts], Built]] = {
+    "rsft": _examples("rsft"),
+    "augmentation": _examples("augmentation"),
+    "trajectories": _trajectories,
+    "prompts": _prompts,
+}
+
+
+def totals(job: ExtractJob, kind: Kind) -> dict[str, Any]:
+    """Sums over the committed shards of one kind: shards, rows, and the counts by fate."""
+    entries = job.store(kind).entries().values()
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        counts.update(entry.meta["counts"])
+    return {
+        "shards": len(entries),
+        "rows": sum(entry.rows for entry in entries),
+        "counts": dict(sorted(counts.items())),
+    }
