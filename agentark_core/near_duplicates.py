@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse import csgraph
 
 from agentark_core.selection import question_key
 from agentark_core.token_overlap import (
@@ -104,13 +105,12 @@ def near_duplicate_questions(questions: Sequence[str], golds: Sequence[str]) -> 
     if not questions:
         return ()
     texts = encode(questions)
-    made = features(texts)
     copies = _first_copies(texts, questions, labels=golds)
     one_each = np.unique(copies)
-    distinct = made.take(one_each)
-    a, b, _ = overlapping(distinct, distinct, threshold=TRAIN_OVERLAP)
-    a, b = one_each[a], one_each[b]
-    order, answer = _sequence_hashes(texts, kind=NUMBER), _numbered(golds)
+    texts = texts.take(one_each)
+    made = features(texts)
+    a, b, _ = overlapping(made, made, threshold=TRAIN_OVERLAP)
+    order, answer = _sequence_hashes(texts, kind=NUMBER), _numbered(golds)[one_each]
     same = (a < b) & (order[a] == order[b]) & (answer[a] == answer[b])
     return _cluster_matches(made, a[same], b[same], copies=copies)
 
@@ -125,14 +125,14 @@ def near_duplicate_traces(traces: Sequence[str], problem_ids: Sequence[str]) -> 
     if not traces:
         return ()
     texts = encode(traces)
-    made = features(texts, weighted=False)
     copies = _first_copies(texts, traces, labels=problem_ids)
     one_each = np.unique(copies)
-    problem = _numbered(problem_ids)
-    ordered = one_each[np.argsort(problem[one_each], kind="stable")]
-    numbers = _set_hashes(texts, kind=NUMBER)
+    texts = texts.take(one_each)
+    made = features(texts, weighted=False)
+    numbers, problem = _set_hashes(texts, kind=NUMBER), _numbered(problem_ids)[one_each]
+    ordered = np.argsort(problem, kind="stable")
     pairs = [np.empty((2, 0), dtype=np.int64)]
-    for lag in range(1, int(np.bincount(problem[one_each]).max())):
+    for lag in range(1, int(np.bincount(problem).max())):
         a, b = ordered[:-lag], ordered[lag:]
         pairs.append(np.stack([a, b])[:, (problem[a] == problem[b]) & (numbers[a] == numbers[b])])
     a, b = np.concatenate(pairs, axis=1)
@@ -254,22 +254,20 @@ def _first_copies(texts: Encoded, raw: Sequence[str], *, labels: Sequence[str]) 
 
 
 def _cluster_matches(made: Features, a: np.ndarray, b: np.ndarray, *, copies: np.ndarray) -> tuple[Match, ...]:
-    """Every text but the first of each connected component of the pairs (a, b) and of the copies."""
-    size = len(copies)
-    everything = np.arange(size)
-    left, right = np.concatenate([a, everything]), np.concatenate([b, copies])
-    links = sparse.coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(size, size))
-    _, component = sparse.csgraph.connected_components(links, directed=False)
-    _, firsts = np.unique(component, return_index=True)
-    first = firsts[component]
-    dropped = np.flatnonzero(first != everything)
-    score = jaccard(made, made, i=dropped, j=first[dropped])
+    """Every text but the first of each cluster: made, a and b number the distinct texts, copies all of them."""
+    one_each, distinct = np.unique(copies, return_inverse=True)
+    size = len(one_each)
+    links = sparse.coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(size, size))
+    _, component = csgraph.connected_components(links, directed=False)
+    first = np.unique(component, return_index=True)[1][component][distinct]  # as a number among the distinct texts
+    dropped = np.flatnonzero(one_each[first] != np.arange(len(copies)))
+    score = jaccard(made, made, i=distinct[dropped], j=first[dropped])
     return tuple(
         Match(index=k, matched=kept, rule="exact", score=1.0)
         if copy == kept
         else Match(index=k, matched=kept, rule="token overlap", score=overlap)
         for k, kept, copy, overlap in zip(
-            dropped.tolist(), first[dropped].tolist(), copies[dropped].tolist(), score.tolist(), strict=True
+            dropped.tolist(), one_each[first[dropped]].tolist(), copies[dropped].tolist(), score.tolist(), strict=True
         )
     )
 
@@ -296,12 +294,14 @@ def _mix(values: np.ndarray) -> np.ndarray:
 
 def _sequence_hashes(texts: Encoded, *, kind: int | None = None) -> np.ndarray:
     """A hash of each text's tokens (of one kind) in their order."""
-    chosen = np.ones(len(texts.ids), dtype=bool) if kind is None else texts.kinds[texts.ids] == kind
-    before = np.concatenate([[0], np.cumsum(chosen)])
-    ids = texts.ids[chosen].astype(np.uint64)
-    bounds = before[texts.starts]
-    position = np.arange(len(ids)) - np.repeat(bounds[:-1], np.diff(bounds))
-    return _sums(_mix(ids * _PRIME + _mix(position)), bounds)
+    hashes = []
+    for part in texts.parts():
+        chosen = np.ones(len(part.ids), dtype=bool) if kind is None else part.kinds[part.ids] == kind
+        ids = part.ids[chosen].astype(np.uint64)
+        bounds = np.concatenate([[0], np.cumsum(chosen)])[part.starts]
+        position = np.arange(len(ids)) - np.repeat(bounds[:-1], np.diff(bounds))
+        hashes.append(_sums(_mix(ids * _PRIME + _mix(position)), bounds))
+    return np.concatenate(hashes)
 
 
 def _set_hashes(texts: Encoded, *, kind: int) -> np.ndarray:

@@ -41,9 +41,9 @@ _NUMBER_WORDS = (
     | {"hundred": "100", "thousand": "1000"}
 )
 
-_ROWS = 50_000  # texts at a time, and
-PAIRS = 100_000  # pairs at a time: what bounds the memory
-_PRODUCTS = 8_000_000  # products of one search step
+_ROWS = 10_000  # texts at a time, and
+PAIRS = 50_000  # pairs at a time: what bounds the memory
+_PRODUCTS = 2_000_000  # products of one search step
 _COMMON = 0.8  # share of the needed overlap that features left out of the search may have
 
 
@@ -92,6 +92,14 @@ class Encoded:
         starts = self.starts[first : last + 1]
         return Encoded(ids=self.ids[starts[0] : starts[-1]], starts=starts - starts[0], kinds=self.kinds)
 
+    def take(self, chosen: np.ndarray) -> Encoded:
+        """The texts with these numbers, ascending."""
+        kept = np.zeros(len(self), dtype=bool)
+        kept[chosen] = True
+        lengths = np.diff(self.starts)
+        starts = np.concatenate([[0], np.cumsum(lengths[kept])])
+        return Encoded(ids=self.ids[np.repeat(kept, lengths)], starts=starts, kinds=self.kinds)
+
     def parts(self) -> Iterator[Encoded]:
         """All texts, some at a time; one empty part if there are none."""
         for first in range(0, max(len(self), 1), _ROWS):
@@ -124,8 +132,13 @@ def _kind(token: str) -> int:
 
 def counts(texts: Encoded, *, kind: int) -> Any:
     """How often each token of one kind stands in each text: CSR matrix (texts, ids) of int32."""
-    chosen = texts.kinds[texts.ids] == kind
-    return _matrix(texts.rows[chosen], texts.ids[chosen], shape=(len(texts), len(texts.kinds)))
+    blocks = []
+    for part in texts.parts():
+        chosen = part.kinds[part.ids] == kind
+        made = _matrix(part.rows[chosen], part.ids[chosen], shape=(len(part), len(part.kinds)))
+        made.sum_duplicates()
+        blocks.append(made.astype(np.int32))
+    return sparse.vstack(blocks, format="csr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +155,6 @@ class Features:
     def part(self, first: int, last: int) -> Features:
         """Texts first to last - 1."""
         return Features(sets=self.sets[first:last], weights=self.weights, totals=self.totals[first:last])
-
-    def take(self, chosen: np.ndarray) -> Features:
-        """The texts with these numbers."""
-        return Features(sets=self.sets[chosen], weights=self.weights, totals=self.totals[chosen])
 
 
 def features(texts: Encoded, *, among: int | None = None, weighted: bool = True) -> Features:
@@ -193,12 +202,10 @@ def _distinct(texts: Encoded) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _matrix(rows: np.ndarray, columns: np.ndarray, *, shape: tuple[int, int]) -> Any:
-    """CSR matrix of how often each (row, column) is given; rows ascend."""
+    """CSR matrix of int8 ones at each (row, column); rows ascend."""
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-    ones = np.ones(len(columns), dtype=np.int32)
-    made = sparse.csr_array((ones, columns.astype(np.int32), indptr.astype(np.int32)), shape=shape)
-    made.sum_duplicates()
-    return made
+    ones = np.ones(len(columns), dtype=np.int8)
+    return sparse.csr_array((ones, columns.astype(np.int32), indptr.astype(np.int32)), shape=shape)
 
 
 def jaccard(left: Features, right: Features, *, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -215,10 +222,9 @@ def overlapping(left: Features, right: Features, *, threshold: float) -> tuple[n
 
     Both sides come from one call of `features`.
     """
-    search, left_out = _rare(
-        left, frequency=np.bincount(right.sets.indices, minlength=right.sets.shape[1]), threshold=threshold
-    )
-    across = right.sets.T.tocsr()
+    frequency = np.bincount(right.sets.indices, minlength=right.sets.shape[1])
+    search, left_out = _rare(left, frequency=frequency, threshold=threshold)
+    across = _by_feature(right.sets, np.unique(search.indices))
     work = np.concatenate([[0], np.cumsum(np.diff(across.indptr)[search.indices])])[search.indptr]
     all_i, all_j = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     first = 0
@@ -243,14 +249,28 @@ def _rare(left: Features, *, frequency: np.ndarray, threshold: float) -> tuple[A
 
     A partner shares at least threshold * total of a text's weight; what is left out weighs less than that.
     """
-    sets = left.sets
-    rows = np.repeat(np.arange(sets.shape[0]), np.diff(sets.indptr))
-    columns = sets.indices[np.lexsort((sets.indices, frequency[sets.indices], rows))]
-    weight = left.weights[columns]
-    ends = np.concatenate([[0], np.cumsum(weight)])
-    rest = ends[sets.indptr[1:]][rows] - ends[:-1]  # of this feature and the more common ones of its text
-    kept = rest > _COMMON * threshold * left.totals[rows]
-    left_out = np.bincount(rows[~kept], weights=weight[~kept], minlength=sets.shape[0])
-    search = _matrix(rows[kept], columns[kept], shape=sets.shape)
-    search.data = left.weights[search.indices].astype(np.int32)
-    return search, left_out
+    blocks, left_out = [], []
+    for first in range(0, max(len(left.totals), 1), _ROWS):
+        part = left.part(first, first + _ROWS)
+        indices, indptr = part.sets.indices, part.sets.indptr
+        rows = np.repeat(np.arange(part.sets.shape[0]), np.diff(indptr))
+        columns = indices[np.lexsort((indices, frequency[indices], rows))]
+        weight = left.weights[columns]
+        ends = np.concatenate([[0], np.cumsum(weight)])
+        rest = ends[indptr[1:]][rows] - ends[:-1]  # of this feature and the more common ones of its text
+        kept = rest > _COMMON * threshold * part.totals[rows]
+        left_out.append(np.bincount(rows[~kept], weights=weight[~kept], minlength=part.sets.shape[0]))
+        search = _matrix(rows[kept], columns[kept], shape=part.sets.shape).astype(np.int32)
+        search.data = left.weights[search.indices].astype(np.int32)
+        blocks.append(search)
+    return sparse.vstack(blocks, format="csr"), np.concatenate(left_out)
+
+
+def _by_feature(sets: Any, used: np.ndarray) -> Any:
+    """CSR matrix (features, texts) of the used features only; the rows of the others are empty."""
+    wanted = np.zeros(sets.shape[1], dtype=bool)
+    wanted[used] = True
+    kept = wanted[sets.indices]
+    indptr = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])[sets.indptr].astype(np.int32)
+    ones = np.ones(int(indptr[-1]), dtype=np.int32)
+    return sparse.csr_array((ones, sets.indices[kept], indptr), shape=sets.shape).T.tocsr()
