@@ -135,9 +135,9 @@ def counts(texts: Encoded, *, kind: int) -> Any:
     blocks = []
     for part in texts.parts():
         chosen = part.kinds[part.ids] == kind
-        made = _matrix(part.rows[chosen], part.ids[chosen], shape=(len(part), len(part.kinds)))
+        made = _matrix(part.rows[chosen], part.ids[chosen], shape=(len(part), len(part.kinds))).astype(np.int32)
         made.sum_duplicates()
-        blocks.append(made.astype(np.int32))
+        blocks.append(made)
     return sparse.vstack(blocks, format="csr")
 
 
