@@ -54,8 +54,14 @@ BOILERPLATE = 10
 """An n-gram of more test questions than this is a phrase of the benchmark ("Enter the letter of the correct ...")."""
 
 TEST_OVERLAP = 0.5
+"""With the 13-grams it finds 98.4 % of MetaMath's backward questions and drops 2.9 % of MATH's training questions; 0.45
+gains 0.6 points of the one and costs 0.6 of the other, 0.6 loses 1.7 and saves 0.6."""
+
 TRAIN_OVERLAP = 0.8
+"""All pairs read from here on were repeats; from 0.7 to 0.8 some ask about another card or in other coordinates."""
+
 TRACE_OVERLAP = 0.8
+"""From here on recorded traces differ in their connecting words only, below it in what they explain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +81,8 @@ class Match:
 def contaminated(questions: Sequence[str], test_questions: Sequence[str]) -> tuple[Match, ...]:
     """The questions that are also test questions, in order; each by the first rule that finds it and its best match.
 
-    Rules in order: `exact` (same letters and digits), `13-gram`, `token overlap`.
+    Rules in order: `exact` (same letters and digits), `13-gram`, `token overlap`. The weights come from both sides
+    together, so a question near the threshold may be judged otherwise in another set.
     """
     if not questions or not test_questions:
         return ()
@@ -115,26 +122,26 @@ def near_duplicate_questions(questions: Sequence[str], golds: Sequence[str]) -> 
     return _cluster_matches(made, a[same], b[same], copies=copies)
 
 
-def near_duplicate_traces(traces: Sequence[str], problem_ids: Sequence[str]) -> tuple[Match, ...]:
-    """The traces that repeat an earlier trace of the same question, matched with the first of their cluster.
+def near_duplicate_traces(traces: Sequence[str], groups: Sequence[str]) -> tuple[Match, ...]:
+    """The traces that repeat an earlier trace of their group, matched with the first of their cluster.
 
+    A group is a question with a verdict: a right and a wrong trace that differ in the chosen letter are not the same.
     Two traces are near duplicates if they name the same numbers and the Jaccard index of their features reaches
-    TRACE_OVERLAP. A corrected number makes another trace: what an agent wrote before and after a correction both stay.
-    Nothing depends on the traces of other questions, so a stage may pass a shard at a time.
+    TRACE_OVERLAP. Nothing depends on the traces of other groups, so a stage may pass a shard at a time.
     """
     if not traces:
         return ()
     texts = encode(traces)
-    copies = _first_copies(texts, traces, labels=problem_ids)
+    copies = _first_copies(texts, traces, labels=groups)
     one_each = np.unique(copies)
     texts = texts.take(one_each)
     made = features(texts, weighted=False)
-    numbers, problem = _set_hashes(texts, kind=NUMBER), _numbered(problem_ids)[one_each]
-    ordered = np.argsort(problem, kind="stable")
+    numbers, group = _set_hashes(texts, kind=NUMBER), _numbered(groups)[one_each]
+    ordered = np.argsort(group, kind="stable")
     pairs = [np.empty((2, 0), dtype=np.int64)]
-    for lag in range(1, int(np.bincount(problem).max())):
+    for lag in range(1, int(np.bincount(group).max())):
         a, b = ordered[:-lag], ordered[lag:]
-        pairs.append(np.stack([a, b])[:, (problem[a] == problem[b]) & (numbers[a] == numbers[b])])
+        pairs.append(np.stack([a, b])[:, (group[a] == group[b]) & (numbers[a] == numbers[b])])
     a, b = np.concatenate(pairs, axis=1)
     same = jaccard(made, made, i=a, j=b) >= TRACE_OVERLAP
     return _cluster_matches(made, a[same], b[same], copies=copies)

@@ -89,10 +89,13 @@ def other_numbers(text: str, rng: random.Random, *, how_many: int) -> str:
 def against_tests(data: Data) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Figures of every pair of sets, and the dropped questions with what they matched."""
     rng = random.Random(0)
+    halves = rng.sample(data.medmcqa, len(data.medmcqa))
+    middle = len(halves) // 2
     numbered = [text for text in data.gsm8k_test if len(re.findall(r"\d+", text)) > 1]
     pairs = {
         "MATH train / test": (data.math, data.math_test),
         "GSM8K train / test": (data.gsm8k, data.gsm8k_test),
+        "MedMCQA dev, half / half": (halves[:middle], halves[middle:]),
         "MetaMath backward / GSM8K test": (data.backward, data.gsm8k_test),
         "GSM8K test, all numbers changed": ([other_numbers(t, rng, how_many=99) for t in numbered], data.gsm8k_test),
         "GSM8K test, one number changed": ([other_numbers(t, rng, how_many=1) for t in numbered], data.gsm8k_test),
@@ -119,7 +122,7 @@ def against_tests(data: Data) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             figures[name]["recall"] = len(found) / len(questions)
             figures[name]["recall 95 %"] = [low, high]
             figures[name]["right source"] = sum(match.matched == data.source[match.index] for match in found)
-        if questions is data.math or questions is data.gsm8k:
+        if not name.startswith(("MetaMath", "GSM8K test")):
             dropped += [described(match, questions, tests, pair=name) for match in found]
     return figures, dropped
 
@@ -254,7 +257,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=342_000, help="size of the large set; 0 leaves it out")
     parser.add_argument("--tests", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dropped", type=Path, help="file for the dropped questions of MATH and GSM8K")
+    parser.add_argument("--dropped", type=Path, help="file for the dropped questions, as JSON lines")
     arguments = parser.parse_args()
     report: dict[str, Any] = {"version": near_duplicates.NEAR_DUPLICATES_VERSION}
     report["against tests"], dropped = against_tests(Data(arguments.data))

@@ -132,7 +132,7 @@ def test_a_gold_is_needed_for_each_question() -> None:
         near_duplicate_questions(["a", "b"], ["1"])
 
 
-def test_repeated_traces_go_within_their_question_only() -> None:
+def test_repeated_traces_go_within_their_group_only() -> None:
     trace = "Ann sells 16 - 3 - 4 = 9 eggs a day, at $2 each. So she makes 9 * 2 = 18 dollars.\n#### 18"
     reworded = trace.replace("So she makes", "Therefore she earns")
     wrong = trace.replace("= 9", "= 8").replace("9 *", "8 *").replace("18", "16")
@@ -154,6 +154,11 @@ def test_traces_are_judged_alike_in_any_company() -> None:
 
 WORDS = ["ann", "bob", "apples", "3", "4", "17", "x", "+", "-", "how", "many", "cost", "tree", "é", "½"]
 texts = st.lists(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join), min_size=1, max_size=12)
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127)))
+def test_a_character_beyond_ascii_does_not_change_the_other_tokens(text: str) -> None:
+    assert [*tokens(text), "é"] == tokens(text + " é")
 
 
 @given(texts, st.sets(st.sampled_from([0.3, 0.5, 0.8, 1.0]), min_size=1, max_size=1))
