@@ -179,10 +179,12 @@ def _shared_ngrams(tests: Encoded, questions: Encoded) -> tuple[np.ndarray, np.n
         for part in questions.parts():
             question, _, own = _ngrams(part, size=size)
             low, high = np.searchsorted(key, own, side="left"), np.searchsorted(key, own, side="right")
-            hit = np.flatnonzero(high > low)
-            times = high[hit] - low[hit]
-            place = np.repeat(low[hit], times) + np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
-            found.append(np.stack([np.repeat(question[hit], times) + offset, test[place], position[place]]))
+            hit = high > low
+            # Once per question and n-gram: a text that repeats one a million times must not meet itself squared.
+            question, low, high = np.unique(np.stack([question[hit], low[hit], high[hit]]), axis=1)
+            times = high - low
+            place = np.repeat(low, times) + np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+            found.append(np.stack([np.repeat(question, times) + offset, test[place], position[place]]))
             offset += len(part)
     question, test, position = np.unique(np.concatenate(found, axis=1), axis=1)
     new = np.ones(len(question), dtype=bool)

@@ -92,6 +92,11 @@ def test_a_phrase_of_the_whole_benchmark_is_no_copy() -> None:
     assert contaminated([f"Find the mass of Jupiter's second moon. {phrase}"], tests) == ()
 
 
+def test_a_text_that_repeats_itself_costs_no_more_than_its_length() -> None:
+    endless = "1, " * 100_000
+    assert [match.rule for match in contaminated([endless, endless + "2"], [endless])] == ["exact", "13-gram"]
+
+
 def test_short_test_questions_are_not_found_inside_longer_ones() -> None:
     assert (
         contaminated(["What is 2 + 2 times the number of legs of a spider on a warm night?"], ["What is 2 + 2?"]) == ()
