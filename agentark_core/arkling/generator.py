@@ -18,6 +18,8 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from string import Formatter
 from typing import Literal
 
 from agentark_core.arkling.families import FAMILIES, NAMES, THINGS, Step
@@ -140,6 +142,36 @@ def question(spec: Spec, rng: random.Random) -> str:
     return "Q: " + wording.format(who=who, other=other, thing=rng.choice(THINGS), **spec.params)
 
 
+def parse_question(text: str) -> Spec:
+    """The problem that `question` worded. Raises DataError if text is none of its wordings."""
+    for family, pattern in _wordings():
+        if match := pattern.fullmatch(text):
+            spec = Spec(family, tuple(int(match[name]) for name in FAMILIES[family].ranges))
+            if solve(spec) is not None:
+                return spec
+    raise DataError(f"not a question of arkling: {text[:80]!r}; only the generator's own problems have exact labels")
+
+
+@cache
+def _wordings() -> list[tuple[str, re.Pattern[str]]]:
+    """(family, pattern with a group for each parameter) of every wording."""
+    patterns = []
+    for family in FAMILIES.values():
+        for wording in family.wordings:
+            pattern, seen = "Q: ", set()
+            for words, name, _, _ in Formatter().parse(wording):
+                pattern += re.escape(words)
+                if name in seen:
+                    pattern += f"(?P={name})"
+                elif name in family.ranges:
+                    seen.add(name)
+                    pattern += rf"(?P<{name}>\d{{1,9}})"
+                elif name is not None:
+                    pattern += r"[A-Za-z]{1,20}"
+            patterns.append((family.name, re.compile(pattern, re.ASCII)))
+    return patterns
+
+
 def draw(rng: random.Random, split: Split) -> Spec:
     """One usable problem of the split (repeats are possible over many draws)."""
     families = list(FAMILIES.values())
@@ -229,3 +261,31 @@ def check_steps(question: str, text: str) -> list[StepCheck]:
         checks.append(StepCheck(line=line, arithmetic=arithmetic, available=x in known and y in known))
         known.add(result)
     return checks
+
+
+def check_lines(question: str, text: str) -> list[bool]:
+    """Whether each of text.splitlines() is right: a `Step`, a box or white space; any other line is wrong.
+
+    A `Step` line is right if `check_steps` finds nothing wrong and its equation is on a solution path of the problem
+    (the operands of a sum or product in either order): a true equation that leads nowhere is wrong, and what is
+    computed from a wrong result too. A box is right if it holds the answer. Raises DataError as `parse_question` does.
+    """
+    spec = parse_question(question)
+    solved = solve(spec)
+    assert solved is not None, spec
+    valid = {_commuted(x, op, y, result) for path in solved for x, op, y, result in path}
+    checks = iter(check_steps(question, text))
+    right = []
+    for line in text.splitlines():
+        if line.startswith("Step"):
+            check, match = next(checks), _LINE.fullmatch(line.strip())
+            equation = match and _commuted(int(match[2]), match[3], int(match[4]), int(match[5]))
+            right.append(check.arithmetic and check.available and equation in valid)
+        else:
+            box = _BOXED.fullmatch(line.strip())
+            right.append(int(box[1]) == solved[0][-1][3] if box else not line.strip())
+    return right
+
+
+def _commuted(x: int, op: str, y: int, result: int) -> tuple[int, str, int, int]:
+    return (min(x, y), op, max(x, y), result) if op in "+*" else (x, op, y, result)
