@@ -72,7 +72,7 @@ def steps(trace: Sequence[tuple[float, int]], *, slots: int, a: float, b: float)
 
 
 def _sampling(longest: int) -> SamplingConfig:
-    return SamplingConfig(temperature=0.0, max_tokens=longest)
+    return SamplingConfig(temperature=1.0, max_tokens=longest)
 
 
 async def measure(*, pairs: int, questions: int, slots: int, average: int) -> list[figures.Figure]:
