@@ -160,7 +160,7 @@ def test_time_is_linear_in_the_length(piece: str) -> None:
         evidence_labels([text, text], ["correct", "incorrect"], question="", task="number")
         return time.process_time() - begun
 
-    assert seconds(160_000) < 8 * seconds(40_000) + 0.1
+    assert min(seconds(160_000) for _ in range(3)) < 8 * min(seconds(40_000) for _ in range(3)) + 0.3
 
 
 def right(text: str, question: str = QUESTION) -> list[bool | None]:
