@@ -197,6 +197,9 @@ class ExamplesConfig(Section):
     augmentation_traces: int = Field(
         3, ge=1, le=3, description="Traces per question that differ in structure, for data augmentation."
     )
+    test_sets: list[ProblemsConfig] = Field(
+        default_factory=list, description="No question is learned from that one of these asks in other words."
+    )
 
 
 class SFTConfig(Section):
@@ -270,6 +273,17 @@ class DistilConfig(Section):
     student: ModelConfig
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
     sft: SFTConfig = Field(default_factory=lambda: SFTConfig())
+    tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
+
+
+class ExtractConfig(Section):
+    """Parameters of `extract`: verified debates in, everything that can be learned from them out."""
+
+    run: RunConfig = Field(default_factory=lambda: RunConfig())
+    traces: list[str] = Field(min_length=1, description="Fingerprints of the debates, in the order of learning.")
+    prompts: Literal["general", "arkling"] = Field("general", description="Wording in which the student is asked.")
+    examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
+    workers: int = Field(0, ge=0, description="Processes; 0: one a core.")
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from agentark_core import examples, prompts, records, trajectories
+from agentark_core import examples, prompts, question_filter, records, trajectories
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import CorruptData, DataError
 from agentark_core.ledger import Store, fingerprint
@@ -49,10 +49,14 @@ PROMPT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractJob:
-    """What shapes the extraction of one debate run; small enough to go to a worker process."""
+    """What shapes the extraction of one debate run; small enough to go to a worker process.
+
+    debates and dropped are the fingerprints of a debate run and of its question_filter list.
+    """
 
     home: Path
     debates: str
+    dropped: str
     config: ExamplesConfig
     wording: prompts.Wording
 
@@ -62,8 +66,9 @@ class ExtractJob:
         shape = {
             "kind": kind,
             "debates": self.debates,
+            "dropped": self.dropped,
             "verdicts": verdicts,
-            "examples": self.config.model_dump(mode="json"),
+            "examples": self.config.model_dump(mode="json", exclude={"test_sets"}),  # those shape `dropped`
             "wording": self.wording,
             "prompt_hash": prompts.prompt_hash(),
             "versions": [EXTRACTION_VERSION, examples.EXAMPLES_VERSION, STRUCTURE_VERSION],
@@ -86,14 +91,22 @@ def extract_shard(job: ExtractJob, shard: str) -> dict[str, int]:
     debates = Store(job.home, stage="debates", fingerprint=job.debates)
     parents = {store.stage: _digest(store, shard) for store in (debates, verdicts)}
     known = records.table_to_verdicts(verdicts.read(shards=[shard]))
-    read = list(read_debates(job.home, fingerprint=job.debates, shards=[shard]))
+    reasons = question_filter.reasons(Store(job.home, stage=question_filter.STAGE, fingerprint=job.dropped))
+    all_debates = list(read_debates(job.home, fingerprint=job.debates, shards=[shard]))
+    kept = [debate for debate in all_debates if debate.problem.problem_id not in reasons]
+    dropped = Counter(reasons[d.problem.problem_id] for d in all_debates if d.problem.problem_id in reasons)
     rows: dict[str, int] = {}
     for kind in KINDS:
         store = job.store(kind)
         entry = store.entry(shard)
         if entry is None:
-            table, counts = _BUILD[kind](job, read, known)
-            meta = {"counts": counts, "parents": parents}
+            table, counts = _BUILD[kind](job, kept, known)
+            meta = {
+                "questions": {"kept": len(kept), **dropped},
+                "counts": counts,
+                "lengths": _lengths(table),
+                "parents": parents,
+            }
             with store.lease(shard, timeout_s=60) as lease:
                 entry = store.commit(shard, table, lease=lease, config_hash=store.fingerprint, meta=meta)
         if entry.meta["parents"] != parents:
@@ -109,6 +122,15 @@ def _digest(store: Store, shard: str) -> str:
     if entry is None:
         raise DataError(f"{store.root}: shard {shard} is not committed; build and verify the debates first")
     return entry.sha256
+
+
+def _lengths(table: pa.Table) -> dict[str, int]:
+    """Rows by the length of what is learned, in characters: {"255": 3} are three rows of 128 to 255 characters."""
+    if "completion" not in table.column_names:
+        return {}
+    texts = (message[0]["content"] for message in table["completion"].to_pylist())
+    bins = Counter(2 ** len(text).bit_length() - 1 for text in texts)
+    return {str(top): bins[top] for top in sorted(bins)}
 
 
 Built = tuple[pa.Table, dict[str, int]]
@@ -165,13 +187,14 @@ _BUILD: dict[Kind, Callable[[ExtractJob, Sequence[Debate], Verdicts], Built]] = 
 
 
 def totals(job: ExtractJob, kind: Kind) -> dict[str, Any]:
-    """Sums over the committed shards of one kind: shards, rows, and the counts by fate."""
+    """Sums over the committed shards of one kind: shards, rows, questions kept and dropped, counts by fate, lengths."""
     entries = job.store(kind).entries().values()
-    counts: Counter[str] = Counter()
+    sums: dict[str, Counter[str]] = {name: Counter() for name in ("questions", "counts", "lengths")}
     for entry in entries:
-        counts.update(entry.meta["counts"])
+        for name, total in sums.items():
+            total.update(entry.meta[name])
     return {
         "shards": len(entries),
         "rows": sum(entry.rows for entry in entries),
-        "counts": dict(sorted(counts.items())),
+        **{name: dict(sorted(total.items())) for name, total in sums.items()},
     }

@@ -17,6 +17,7 @@ from agentark_core.ledger import atomic_write_json
 
 FLOWS: dict[str, tuple[str, type[BaseModel]]] = {
     "build-traces": ("flows.build_traces:build_traces", configs.BuildTracesConfig),
+    "extract": ("flows.extract:extract", configs.ExtractConfig),
     "distil": ("flows.distil:distil", configs.DistilConfig),
     "evaluate-model": ("flows.evaluate_model:evaluate_model", configs.EvaluateConfig),
     "full-pipeline": ("flows.full_pipeline:full_pipeline", configs.PipelineConfig),

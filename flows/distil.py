@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from agentark_core.config import DistilConfig
-from agentark_core.errors import ConfigError
-from agentark_core.ledger import Store
-from agentark_core.stored import debate_runs, verdict_store
+from agentark_core.stored import verdict_store
 from agentark_core.training.sft_data import read_metrics
 from flows import stage
-from flows.debate_stage import verify_all
-from tasks.example_tasks import build_examples
+from flows.extraction_stage import debate_store, extract_runs
+from tasks.extract_tasks import example_set
 from tasks.registry_tasks import register_student
 from tasks.training_tasks import train_student
 
@@ -34,20 +31,25 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     config.traces are fingerprints of debate runs: of build-traces or of `agentark import`.
     """
     home = stage.prepare_home(config.run)
-    for name in config.traces:
-        debates = _debate_store(home, fingerprint=name)
-        verify_all(name, shards=tuple(sorted(debates.entries())), home=home)
-    example_set = build_examples(config.traces, config=config.examples, wording=config.student.prompts, home=home)
-    stage.counts_table("examples", {"rows": example_set.rows, **example_set.counts})
+    jobs = extract_runs(
+        config.traces,
+        config=config.examples,
+        wording=config.student.prompts,
+        workers=0,
+        seed=config.run.seed,
+        home=home,
+    )
+    examples = example_set(jobs, "rsft")
+    stage.counts_table("examples", {"rows": examples.rows, **examples.counts})
     with stage.tracked("distil", config=config, home=home, parent_run_id=parent_run_id) as run:
         run.log_dataset(
             name="rsft-examples",
-            digest=example_set.digest,
-            source=example_set.path,
+            digest=examples.digest,
+            source=examples.paths[0].parent,
             context="training",
-            rows=example_set.rows,
+            rows=examples.rows,
         )
-        student = train_student(config.student, examples=example_set, sft=config.sft, home=home)
+        student = train_student(config.student, examples=examples, sft=config.sft, home=home)
         curve_path = student.path.parent / "metrics.jsonl"
         run.log_artifact(curve_path)
         curve = read_metrics(curve_path)
@@ -55,9 +57,9 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
             run.log_metrics({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
         lineage = {
             "debates": ",".join(config.traces),
-            "debate_manifests": ",".join(_debate_store(home, fingerprint=name).digest() for name in config.traces),
+            "debate_manifests": ",".join(debate_store(home, fingerprint=name).digest() for name in config.traces),
             "verdict_manifests": ",".join(verdict_store(home, debates=name).digest() for name in config.traces),
-            "examples": example_set.fingerprint,
+            "examples": ",".join(job.store("rsft").fingerprint for job in jobs),
             "base_model": config.student.path,
             "base_revision": student.base_revision,
             "config": student.fingerprint,
@@ -69,18 +71,9 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
             "model": str(student.path),
             "revision": student.revision,
             "base_revision": student.base_revision,
-            "examples": example_set.rows,
-            "example_counts": example_set.counts,
+            "examples": examples.rows,
+            "example_counts": examples.counts,
             "training": student.metrics,
             "registered": version,
             "lineage": lineage,
         }
-
-
-def _debate_store(home: Path, *, fingerprint: str) -> Store:
-    if fingerprint not in debate_runs(home):
-        raise ConfigError(
-            f"traces: no committed debates {fingerprint} under {home}/ledger; run build-traces or `agentark import` "
-            "first, and check run.home"
-        )
-    return Store(home, stage="debates", fingerprint=fingerprint)

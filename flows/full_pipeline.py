@@ -58,7 +58,9 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
                 run=config.run,
                 traces=[traces["fingerprint"]],
                 student=config.student,
-                examples=config.examples,
+                examples=config.examples.model_copy(
+                    update={"test_sets": [*config.examples.test_sets, config.evaluation.problems]}
+                ),
                 sft=config.sft,
                 tracking=config.tracking,
             ),

@@ -15,7 +15,7 @@ from agentark_core.config import ModelConfig, SFTConfig
 from agentark_core.ledger import atomic_write_text, fingerprint
 from agentark_core.training import checkpoints
 from agentark_core.training.sft import SFT_VERSION
-from tasks.example_tasks import ExampleSet
+from tasks.extract_tasks import ExampleSet
 from tasks.trace_tasks import user_errors_are_final
 
 
@@ -53,7 +53,7 @@ def train_student(model: ModelConfig, *, examples: ExampleSet, sft: SFTConfig, h
     output = home / "models" / f"rsft-{key}"
     resolved = {
         "model": str(model_dir),
-        "examples": str(examples.path),
+        "examples": [str(path) for path in examples.paths],
         "output": str(output),
         "sft": sft.model_dump(mode="json"),
         "revision": base_revision,

@@ -1,0 +1,53 @@
+"""The stage that extract and distil share: verified debates of one or more runs, extracted and tabled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect.artifacts import create_table_artifact
+
+from agentark_core.config import ExamplesConfig
+from agentark_core.errors import ConfigError
+from agentark_core.extraction import ExtractJob
+from agentark_core.ledger import Store
+from agentark_core.prompts import Wording
+from agentark_core.stored import debate_runs
+from flows.debate_stage import verify_all
+from tasks.extract_tasks import extract_run, yield_rows
+from tasks.trace_tasks import load_problems
+
+
+def extract_runs(
+    traces: Sequence[str], *, config: ExamplesConfig, wording: Wording, workers: int, seed: int, home: Path
+) -> list[ExtractJob]:
+    """Verify and extract what is missing of every run, in order, and show what each gave. Raises ConfigError."""
+    stores = [debate_store(home, fingerprint=name) for name in traces]
+    tests = [load_problems(problems, home=home, seed=seed, shard_size=256).fingerprint for problems in config.test_sets]
+    jobs, table = [], []
+    for place, (name, store) in enumerate(zip(traces, stores, strict=True)):
+        verify_all(name, shards=tuple(sorted(store.entries())), home=home)
+        job = extract_run(
+            name,
+            earlier=list(traces[:place]),
+            tests=tests,
+            config=config,
+            wording=wording,
+            workers=workers,
+            home=home,
+        )
+        jobs.append(job)
+        described = store.config
+        table += yield_rows(job, dataset=described["dataset"], teacher=described.get("model_revision", "imported"))
+    create_table_artifact(table, key="yield", description="What the debates gave to learn from")
+    return jobs
+
+
+def debate_store(home: Path, *, fingerprint: str) -> Store:
+    """The ledger folder of a debate run. Raises ConfigError with the remedy if there is none."""
+    if fingerprint not in debate_runs(home):
+        raise ConfigError(
+            f"traces: no committed debates {fingerprint} under {home}/ledger; run build-traces or `agentark import` "
+            "first, and check run.home"
+        )
+    return Store(home, stage="debates", fingerprint=fingerprint)

@@ -1,0 +1,114 @@
+"""Verified debates -> committed material to learn from, shard by shard, on all cores."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from agentark_core import extraction, prompts, question_filter
+from agentark_core.config import ExamplesConfig
+from agentark_core.errors import EmptyDataset
+from agentark_core.extraction import KINDS, ExtractJob, Kind
+from tasks.trace_tasks import user_errors_are_final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleSet:
+    """Committed examples of one kind from one or more debate runs: their Parquet files and a digest of their contents,
+    what was kept and what became of the rest."""
+
+    paths: tuple[Path, ...]
+    digest: str
+    rows: int
+    counts: dict[str, int]
+
+
+@task(
+    task_run_name="extract {debates}",
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_delay_seconds=5,
+    retry_condition_fn=user_errors_are_final,
+)
+def extract_run(
+    debates: str,
+    *,
+    earlier: list[str],
+    tests: list[str],
+    config: ExamplesConfig,
+    wording: prompts.Wording,
+    workers: int,
+    home: Path,
+) -> ExtractJob:
+    """Extract every verified shard that is not extracted yet.
+
+    earlier: runs that are learned from before this one, whose questions it should not repeat. tests: fingerprints of
+    committed test questions. workers: processes (0: one a core).
+    """
+    dropped = question_filter.dropped_questions(home, runs=[*earlier, debates], tests=tests)
+    job = ExtractJob(home=home, debates=debates, dropped=dropped.fingerprint, config=config, wording=wording)
+    missing = job.missing()
+    size = min(len(missing), workers or os.cpu_count() or 1)
+    if size <= 1:  # a process of its own would cost more than the work
+        for shard in missing:
+            extraction.extract_shard(job, shard)
+        return job
+    with ProcessPoolExecutor(size, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(extraction.extract_shard, job, shard) for shard in missing]
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            if done % max(1, len(futures) // 10) == 0:
+                get_run_logger().info("%d of %d shards extracted", done, len(futures))
+    return job
+
+
+def example_set(jobs: list[ExtractJob], kind: Kind) -> ExampleSet:
+    """All rows of one kind. Raises EmptyDataset if there is none."""
+    stores = [job.store(kind) for job in jobs]
+    totals = [extraction.totals(job, kind) for job in jobs]
+    counts: dict[str, int] = {}
+    for total in totals:
+        for name, number in total["counts"].items():
+            counts[name] = counts.get(name, 0) + number
+    rows = sum(total["rows"] for total in totals)
+    if not rows:
+        raise EmptyDataset(
+            f"no {kind} example in {', '.join(job.debates for job in jobs)} ({counts}): there is nothing to train on; "
+            "use a stronger teacher, more questions, or check the verdicts with `agentark debates`"
+        )
+    return ExampleSet(
+        paths=tuple(store.root / entry.file for store in stores for entry in store.entries().values() if entry.rows),
+        digest=hashlib.sha256("".join(store.digest() for store in stores).encode()).hexdigest(),
+        rows=rows,
+        counts=counts,
+    )
+
+
+def yield_rows(job: ExtractJob, *, dataset: str, teacher: str) -> list[dict[str, Any]]:
+    """The table of what a debate run gave, a row for each kind (the paper's Table 3, with what was left out)."""
+    rows = []
+    for kind in KINDS:
+        total = extraction.totals(job, kind)
+        questions = total["questions"]
+        asked = sum(questions.values())
+        rows.append(
+            {
+                "data set": dataset,
+                "teacher": teacher,
+                "kind": kind,
+                "questions": asked,
+                "questions left out": asked - questions.get("kept", 0),
+                "rows": total["rows"],
+                "rows a question": round(total["rows"] / asked, 2) if asked else 0.0,
+            }
+        )
+    return rows
