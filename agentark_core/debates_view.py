@@ -15,6 +15,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from agentark_core import records, terminal
+from agentark_core.dynamics import dynamics
 from agentark_core.errors import ConfigError, DataError
 from agentark_core.journaled import RUNNING, read_journaled
 from agentark_core.ledger import Store
@@ -111,6 +112,7 @@ def _list(console: Console, home: Path, *, run: str, limit: int) -> None:
     _table(console, islice(read_debates(home, fingerprint=run), limit), verdicts=verdicts)
     _endings(console, home, run=run)
     _rounds(console, home, run=run, verdicts=verdicts)
+    _dynamics(console, home, run=run, verdicts=verdicts)
 
 
 def _table(console: Console, debates: Iterable[Debate], *, verdicts: dict[records.TurnKey, Verdict]) -> None:
@@ -185,6 +187,25 @@ def _rounds(console: Console, home: Path, *, run: str, verdicts: dict[records.Tu
         "its previous one; pairs: both decided by the verifier. vote: majority of the agents after the round; a debate "
         "that ended earlier counts with its last vote."
     )
+
+
+def _dynamics(console: Console, home: Path, *, run: str, verdicts: dict[records.TurnKey, Verdict]) -> None:
+    """What agents do next to how many peers who are right, on the shards that are verified."""
+    store = Store(home, stage="debates", fingerprint=run)
+    shards = sorted(store.committed() & verdict_store(home, debates=run).committed())
+    found = dynamics(read_debates(home, fingerprint=run, shards=shards), verdicts)
+    table = terminal.table("", "right agents", "share, % [95 %]", "of", "questions", whole=("share, % [95 %]",))
+    for what, shares in (
+        ("wrong agent is right one round later, by right peers", found.to_right),
+        ("right agent is wrong one round later, by right peers", found.to_wrong),
+        ("right minority of round 1 wins the last vote, by its size", found.minority),
+    ):
+        for number, share in shares.items():
+            interval = f"{100 * share.share:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+            add_row(table, what, str(number), interval, f"{share.n:,}", f"{share.questions:,}")
+    if table.row_count:
+        console.print(table)
+        console.print("intervals: questions are the unit, because the agents of one question are not independent.")
 
 
 def _show(console: Console, debate: Debate, *, verdicts: dict[records.TurnKey, Verdict]) -> None:

@@ -85,6 +85,8 @@ def _table(own: list[Problem], *, earlier: list[Problem], tests: list[Problem]) 
             add(own[match.index], match, tests[match.matched], "test question")
     both = [*earlier, *own]
     for match in near_duplicate_questions([p.question for p in both], [p.gold for p in both]):
-        if match.index >= len(earlier):
+        same_id = both[match.index].problem_id == both[match.matched].problem_id
+        # One id is one question, debated again or by another teacher: no repeat.
+        if match.index >= len(earlier) and not same_id:
             add(both[match.index], match, both[match.matched], "repeated question")
     return pa.Table.from_pylist(list(found.values()), schema=SCHEMA)

@@ -119,3 +119,11 @@ def test_other_verdicts_than_those_extracted_from_are_refused(home: Path) -> Non
     commit_debates(store, "00000", DEBATES[:1])
     with pytest.raises(CorruptData, match="other debates than the ledger has now"):
         extraction.extract_shard(made, "00000")
+
+
+def test_a_question_debated_twice_is_no_repeat_and_one_asked_again_under_another_id_is(tmp_path: Path) -> None:
+    again = dataclasses.replace(DEBATES[0].problem, problem_id="other-0000000000000001")
+    asked = [DEBATES[0].problem, DEBATES[0].problem, DEBATES[1].problem, again]
+    make_home(tmp_path, asked)
+    dropped = question_filter.dropped_questions(tmp_path, runs=[RUN], tests=[])
+    assert question_filter.reasons(dropped) == {"other-0000000000000001": "repeated question"}

@@ -173,10 +173,16 @@ def test_imported_debates_are_verified_and_learned_from(agentark: Cli, tmp_path:
         "student": {"path": "arkling:student"},
         "sft": {"batch_size": 4, "micro_batch_size": 4, "max_length": 1024},
     }
+    extraction = {"run": config["run"], "traces": [run]}
+    made = agentark("run", "extract", extraction).stdout
+    assert "'to_right': 20" in made and "'kept': 10" in made
+    parts = sorted(home.glob("ledger/*/part-*.parquet"))
+    assert agentark("run", "extract", extraction).stdout == made
     assert "examples: 10" in agentark("run", "distil", config).stdout, "equal texts of a question are learned once"
     verdicts = read_verdicts(home, debates=run)
     assert [label for key, label in sorted((k, v.label) for k, v in verdicts.items()) if key[1] == 2] == [
         "correct"
     ] * 30
     assert sum(verdict.label == "incorrect" for verdict in verdicts.values()) == 20
+    assert sorted(home.glob("ledger/*/part-*.parquet")) == parts, "distil used what extract had committed"
     assert "candidate" in agentark("models", "--home", home).stdout
