@@ -102,9 +102,9 @@ def _state(store: Store, problems: Store) -> str:
 
 
 def _list(console: Console, home: Path, *, run: str, limit: int) -> None:
-    going_on = list(islice(read_journaled(home, fingerprint=run), limit))
+    going_on = sorted(read_journaled(home, fingerprint=run), key=lambda debate: debate.stop_reason != RUNNING)[:limit]
     if going_on:
-        console.print(f"not committed yet, from the journals (up to {limit}):")
+        console.print(f"not committed yet, from the journals (up to {limit}, running ones first):")
         _table(console, going_on, verdicts={})
     if not Store(home, stage="debates", fingerprint=run).committed():
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -67,7 +68,8 @@ def test_twenty_random_deaths_lose_nothing_double_nothing_and_redo_only_what_was
     for zombie in zombies:
         zombie.send_signal(signal.SIGCONT)
         _, error = zombie.communicate(timeout=60)
-        assert zombie.returncode != 0 and "StaleEpoch" in error, "what it commits is refused"
+        # AlreadyRunning: it was stopped while it waited for the lease of its second shard.
+        assert zombie.returncode != 0 and re.search("StaleEpoch|AlreadyRunning", error), "what it commits is refused"
     assert Store(tmp_path, stage="debates", fingerprint="f").read().equals(table)
 
     keys = Counter((turn.work_id, turn.round, turn.agent) for turn in table_to_turns(table))
