@@ -28,6 +28,9 @@ app.add_typer(arkling_app, name="arkling")
 
 Home = Annotated[Path, typer.Option("--home", help="Folder of the ledger, models and MLflow database.")]
 DEFAULT_HOME = Path("agentark-home")
+Judge = Annotated[
+    str, typer.Option("--judge", metavar="MODEL", help="Hub id or model directory, or a YAML file of JudgeConfig.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -118,12 +121,24 @@ def verify(
     cases: Annotated[Path, typer.Argument(help="JSON lines {id, task, gold, response}; .gz is read too.")],
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write: id, status, method, extracted.")],
     workers: Annotated[int, typer.Option(min=1, help="Worker processes for what the fast rules leave.")] = 2,
+    judge: Judge = "",
 ) -> None:
-    """Verify recorded answers against gold answers by rules: correct, incorrect or undecided."""
+    """Verify recorded answers against gold answers by rules: correct, incorrect or undecided.
+
+    With `--judge` an LLM takes what the rules leave undecided; it sees question, gold and extracted answer only.
+    """
     from agentark_core.verify import verify_file
 
-    counts = verify_file(cases, out=out, workers=workers)
-    typer.echo(f"{sum(counts.values())} rows -> {out}: " + ", ".join(f"{n} {label}" for label, n in counts.items()))
+    if not judge:
+        counts, decided = verify_file(cases, out=out, workers=workers), ""
+    else:
+        from agentark_core.local_judge import open_judge
+
+        with open_judge(judge) as opened:
+            counts = verify_file(cases, out=out, workers=workers, judge=opened.decide)
+            decided = f" ({opened.decided} by the judge)"
+    shown = ", ".join(f"{n} {label}" for label, n in counts.items())
+    typer.echo(f"{sum(counts.values())} rows -> {out}: {shown}{decided}")
 
 
 @app.command()

@@ -186,6 +186,39 @@ class EngineConfig(Section):
         return self.model_copy(update={"kind": "vllm", "endpoint": None, "replay": ""})
 
 
+class JudgeConfig(Section):
+    """An LLM that decides what the rules leave undecided. It sees question, gold answer and extracted answer."""
+
+    model: ModelConfig = Field(description="The judge; the paper's is Qwen/Qwen2.5-72B-Instruct.")
+    engine: EngineConfig | None = Field(
+        None,
+        description="Engines of the judge; empty: those of the flow's `engine` section, in this process unless the "
+        "judge is the teacher.",
+    )
+    votes: int = Field(3, ge=1, le=15, description="Samples a case (odd); the majority of them decides.")
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.7, max_tokens=64), description="Sampling of each vote."
+    )
+
+    @model_validator(mode="after")
+    def _can_judge(self) -> Self:
+        if self.votes % 2 == 0:
+            raise ValueError(f"votes {self.votes} is even, so there can be a tie; take an odd number")
+        if self.votes > 1 and self.sampling.temperature == 0:
+            raise ValueError("at temperature 0 all votes are the same: set votes to 1 or raise sampling.temperature")
+        if self.model.prompts == "arkling" or self.model.path.startswith("arkling:"):
+            raise ValueError("the tiny arkling models cannot judge; name an instruction-tuned model")
+        if self.engine is not None and self.engine.kind == "replay":
+            raise ValueError("recorded generations cannot judge; use engine.kind vllm or openai")
+        return self
+
+
+class VerificationConfig(Section):
+    """How turns are verified: by rules first; what these leave undecided goes to the judge, if there is one."""
+
+    judge: JudgeConfig | None = Field(None, description="Empty: rules alone.")
+
+
 class ExamplesConfig(Section):
     """Which verified traces become R-SFT examples (method.md section 3)."""
 

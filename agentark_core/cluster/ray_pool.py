@@ -24,7 +24,7 @@ from typing import Any
 from agentark_core import model_files
 from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.dispatcher import Caps, Dispatcher
-from agentark_core.engines.base import Engine
+from agentark_core.engines.opening import open_engine
 from agentark_core.errors import AgentArkError, ConfigError, EngineError
 from agentark_core.shards import ShardJob, run_shard
 
@@ -120,7 +120,7 @@ class DebateActor:
             if self._dispatcher is None:
                 config = self._config
                 self._dispatcher = Dispatcher(
-                    self._engine(),
+                    open_engine(self._model, self._config, home=self._home),
                     slots=config.max_num_seqs,
                     stall_timeout_s=config.stall_timeout_s,
                     die=_end_process,
@@ -143,23 +143,6 @@ class DebateActor:
             engine=self._number,
         )
         return await run_shard(job, dispatcher=self._dispatcher, caps=caps)
-
-    def _engine(self) -> Engine:
-        """The engine that the config names; each is imported only where it is used."""
-        model, config = self._model, self._config
-        model_dir, _ = model_files.source(model, config)
-        if config.endpoint is not None:
-            from agentark_core.engines.endpoint_engine import EndpointEngine
-
-            return EndpointEngine(config.endpoint, model=model, model_dir=model_dir)
-        if config.replay:
-            from agentark_core.engines.replay_engine import ReplayEngine
-
-            return ReplayEngine(self._home, fingerprint=config.replay)
-        from agentark_core.engines.vllm_engine import VllmEngine
-
-        assert model_dir is not None
-        return VllmEngine(model_dir, model=model, engine=config)
 
     async def stop(self, reason: str) -> None:
         """End the shards in order: nothing new begins, requests in the engine may finish."""
