@@ -142,6 +142,43 @@ def verify(
 
 
 @app.command()
+def audit(
+    run: Annotated[str, typer.Argument(help="Fingerprint of a verified debate run.")] = "",
+    cases: Annotated[
+        Path | None, typer.Option("--cases", help="Audit a file of cases (as of `verify`) instead.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=2, help="Verdicts to check again, half of them correct ones.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    judge: Judge = "",
+    out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write: the disagreeing cases.")] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Estimate label noise: let a second, independent checker decide a seeded sample of the verdicts again.
+
+    The second checker is Math-Verify with its own search in the whole response (for choices, a second reader of
+    letters), or an LLM with `--judge`.
+    """
+    from contextlib import nullcontext
+
+    from agentark_core import audit as audits
+    from agentark_core import audit_view
+    from agentark_core.ledger import atomic_write_text
+    from agentark_core.local_judge import open_judge
+
+    if bool(run) == (cases is not None):
+        raise ConfigError("audit: give either the fingerprint of a run (`agentark debates` lists them) or --cases FILE")
+    with open_judge(judge) if judge else nullcontext() as opened:
+        if cases is not None:
+            done = audits.audit_cases(cases, sample=sample, seed=seed, judge=opened)
+        else:
+            done = audits.audit_run(home, run, sample=sample, seed=seed, judge=opened)
+    typer.echo(audit_view.summary(done))
+    if out is not None:
+        atomic_write_text(out, audit_view.markdown(done))
+        typer.echo(f"\n{len(done.disagreements)} cases to read -> {out}")
+
+
+@app.command()
 def debates(
     run: Annotated[str, typer.Option("--run", help="Fingerprint of a debate run; default: list the runs.")] = "",
     show: Annotated[str, typer.Option("--show", help="Id of one debate (work id or question id): print it.")] = "",

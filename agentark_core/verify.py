@@ -33,7 +33,7 @@ from agentark_core.types import Verdict
 from agentark_core.verify_pool import Outcome, WorkerPool
 from agentark_core.verify_rules import answer_and_gold, correct_if_formed, verify_fast
 
-__all__ = ["COLUMNS", "VERIFIER_VERSION", "Case", "Verifier", "verify_fast", "verify_file"]
+__all__ = ["COLUMNS", "VERIFIER_VERSION", "Case", "Verifier", "read_cases", "verify_fast", "verify_file"]
 
 VERIFIER_VERSION = "rules-1"
 """Changes with the rules: part of the verdicts' fingerprint."""
@@ -140,6 +140,11 @@ def _verify_rows(batch: list[_Row], *, verifier: Verifier, judge: Decide | None)
 def _storable(text: str) -> str:
     """UTF-8 has no lone surrogates; they become visible escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def read_cases(path: Path) -> Iterator[tuple[str, Case | None]]:
+    """(id, case) of every row of a file of cases, in order; None for a bad row. Raises DataError."""
+    return ((row.row_id, row.case) for row in _rows(path))
 
 
 def _rows(path: Path) -> Iterator[_Row]:
