@@ -286,6 +286,7 @@ class BuildTracesConfig(Section):
     teacher: ModelConfig
     debate: DebateConfig = Field(default_factory=lambda: DebateConfig())
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
+    verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
 
@@ -297,6 +298,7 @@ class DistilConfig(Section):
     student: ModelConfig
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
     sft: SFTConfig = Field(default_factory=lambda: SFTConfig())
+    verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
 
@@ -310,6 +312,7 @@ class EvaluateConfig(Section):
     debate: DebateConfig = Field(default_factory=lambda: DebateConfig())
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
+    verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
 
@@ -325,6 +328,7 @@ class PipelineConfig(Section):
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
     sft: SFTConfig = Field(default_factory=lambda: SFTConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
+    verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
     @property
@@ -337,6 +341,7 @@ class PipelineConfig(Section):
             teacher=self.teacher,
             debate=self.debate,
             engine=self.engine,
+            verification=self.verification,
             tracking=self.tracking,
         )
 

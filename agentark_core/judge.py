@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from agentark_core import model_files, prompts
-from agentark_core.config import EngineConfig, JudgeConfig, ModelConfig, SamplingConfig
+from agentark_core.config import EngineConfig, JudgeConfig, ModelConfig, SamplingConfig, VerificationConfig
 from agentark_core.discussion import Generates
 from agentark_core.engines.base import Request
 from agentark_core.ledger import request_seed
@@ -96,6 +96,13 @@ def setup(
     same = config.model == teacher and flow.kind != "replay"
     used = config.engine or (flow if same else flow.in_process())
     return JudgeSetup(config=config, engine=used, revision=model_files.source(config.model, used)[1])
+
+
+def judged_by(judge: JudgeSetup | None) -> VerificationConfig:
+    """The same judge on the same engines, for a flow without an engine section."""
+    if judge is None:
+        return VerificationConfig()
+    return VerificationConfig(judge=judge.config.model_copy(update={"engine": judge.engine}))
 
 
 def judge_case(case: Case) -> JudgeCase | None:

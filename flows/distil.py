@@ -9,6 +9,7 @@ from prefect import flow
 
 from agentark_core.config import DistilConfig
 from agentark_core.errors import ConfigError
+from agentark_core.judge import setup
 from agentark_core.ledger import Store
 from agentark_core.stored import debate_runs, verdict_store
 from agentark_core.training.sft_data import read_metrics
@@ -34,10 +35,13 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     config.traces are fingerprints of debate runs: of build-traces or of `agentark import`.
     """
     home = stage.prepare_home(config.run)
-    for name in config.traces:
-        debates = _debate_store(home, fingerprint=name)
-        verify_all(name, shards=tuple(sorted(debates.entries())), home=home)
-    example_set = build_examples(config.traces, config=config.examples, wording=config.student.prompts, home=home)
+    judge = setup(config.verification.judge)
+    runs = {name: tuple(sorted(_debate_store(home, fingerprint=name).entries())) for name in config.traces}
+    verify_all(runs, home=home, judge=judge)
+    judge_key = judge.key if judge else None
+    example_set = build_examples(
+        config.traces, config=config.examples, wording=config.student.prompts, home=home, judge=judge_key
+    )
     stage.counts_table("examples", {"rows": example_set.rows, **example_set.counts})
     with stage.tracked("distil", config=config, home=home, parent_run_id=parent_run_id) as run:
         run.log_dataset(
@@ -56,7 +60,9 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
         lineage = {
             "debates": ",".join(config.traces),
             "debate_manifests": ",".join(_debate_store(home, fingerprint=name).digest() for name in config.traces),
-            "verdict_manifests": ",".join(verdict_store(home, debates=name).digest() for name in config.traces),
+            "verdict_manifests": ",".join(
+                verdict_store(home, debates=name, judge=judge_key).digest() for name in config.traces
+            ),
             "examples": example_set.fingerprint,
             "base_model": config.student.path,
             "base_revision": student.base_revision,

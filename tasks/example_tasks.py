@@ -12,7 +12,7 @@ from agentark_core import examples, prompts
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import EmptyDataset
 from agentark_core.ledger import Store, fingerprint
-from agentark_core.stored import read_debates, read_verdicts, verdict_store
+from agentark_core.stored import JudgeKey, read_debates, read_verdicts, verdict_store
 
 SHARD = "all"
 
@@ -29,9 +29,19 @@ class ExampleSet:
 
 
 @task(task_run_name="build examples", cache_policy=NO_CACHE)
-def build_examples(debates: list[str], *, config: ExamplesConfig, wording: prompts.Wording, home: Path) -> ExampleSet:
-    """Select the traces of the debate runs (fingerprints) that become R-SFT examples (Eq. 1) and commit them."""
-    parents = {name: verdict_store(home, debates=name).digest() for name in debates}
+def build_examples(
+    debates: list[str],
+    *,
+    config: ExamplesConfig,
+    wording: prompts.Wording,
+    home: Path,
+    judge: JudgeKey | None = None,
+) -> ExampleSet:
+    """Select the traces of the debate runs (fingerprints) that become R-SFT examples (Eq. 1) and commit them.
+
+    judge: whose verdicts count; None takes those of the rules alone.
+    """
+    parents = {name: verdict_store(home, debates=name, judge=judge).digest() for name in debates}
     key = fingerprint(
         "examples",
         parents=parents,
@@ -47,7 +57,7 @@ def build_examples(debates: list[str], *, config: ExamplesConfig, wording: promp
         for name in debates:
             built, reasons = examples.build(
                 read_debates(home, fingerprint=name),
-                read_verdicts(home, debates=name),
+                read_verdicts(home, debates=name, judge=judge),
                 config=config,
                 wording=wording,
                 source_fingerprint=name,

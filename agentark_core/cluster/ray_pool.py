@@ -26,7 +26,9 @@ from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.opening import open_engine
 from agentark_core.errors import AgentArkError, ConfigError, EngineError
+from agentark_core.judging import JudgeJob, run_judge
 from agentark_core.shards import ShardJob, run_shard
+from agentark_core.types import Verdict
 
 SHARDS_PER_ENGINE = 2
 HEAD_PROBE_S, HEAD_PROBES = 2.0, 5
@@ -116,6 +118,28 @@ class DebateActor:
 
     async def run(self, job: ShardJob) -> dict[str, Any]:
         """Debate one shard; see shards.run_shard."""
+        dispatcher = await self._started()
+        limit, context = job.plan.config.sampling.max_tokens, dispatcher.engine.max_model_len
+        if limit >= context:
+            raise ConfigError(
+                f"debate.sampling.max_tokens {limit} leaves no room for a prompt in the context of "
+                f"{context} tokens of {self._model.path}; lower it or raise max_model_len"
+            )
+        caps = Caps(
+            max_tokens=self._config.max_tokens_total,
+            max_engine_seconds=self._config.max_engine_hours * 3600,
+            num_engines=self._config.num_engines,
+            pool=self._pool,
+            engine=self._number,
+        )
+        return await run_shard(job, dispatcher=dispatcher, caps=caps)
+
+    async def judge(self, job: JudgeJob) -> list[Verdict]:
+        """Judge the undecided cases of one shard; see judging.run_judge."""
+        return await run_judge(job, dispatcher=await self._started())
+
+    async def _started(self) -> Dispatcher:
+        """The engine behind its dispatcher, started by whoever asks first."""
         async with self._starting:
             if self._dispatcher is None:
                 config = self._config
@@ -129,20 +153,7 @@ class DebateActor:
                 self._watch.add_done_callback(_watch_ended)
                 if self._stop_reason:
                     self._dispatcher.stop(self._stop_reason)
-        limit, context = job.plan.config.sampling.max_tokens, self._dispatcher.engine.max_model_len
-        if limit >= context:
-            raise ConfigError(
-                f"debate.sampling.max_tokens {limit} leaves no room for a prompt in the context of "
-                f"{context} tokens of {self._model.path}; lower it or raise max_model_len"
-            )
-        caps = Caps(
-            max_tokens=self._config.max_tokens_total,
-            max_engine_seconds=self._config.max_engine_hours * 3600,
-            num_engines=self._config.num_engines,
-            pool=self._pool,
-            engine=self._number,
-        )
-        return await run_shard(job, dispatcher=self._dispatcher, caps=caps)
+            return self._dispatcher
 
     async def stop(self, reason: str) -> None:
         """End the shards in order: nothing new begins, requests in the engine may finish."""
@@ -235,17 +246,24 @@ class EnginePool:
 
     def run(self, job: ShardJob) -> dict[str, Any]:
         """Debate one shard on the next free engine; returns the shard's meta."""
+        return dict(self._on_free_engine("run", job, shard=job.shard))
+
+    def judge(self, job: JudgeJob) -> list[Verdict]:
+        """Judge the undecided cases of one shard on the next free engine."""
+        return list(self._on_free_engine("judge", job, shard=job.root.name))
+
+    def _on_free_engine(self, method: str, job: ShardJob | JudgeJob, *, shard: str) -> Any:
         import ray
 
         actor = self._free.get()
         try:
-            return dict(ray.get(actor.run.remote(job)))
+            return ray.get(getattr(actor, method).remote(job))
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, AgentArkError) else error from None
         except ray.exceptions.RayActorError as error:
             raise EngineError(
-                f"shard {job.shard}: the engine actor died more often than engine.max_restarts allows; what it "
+                f"shard {shard}: the engine actor died more often than engine.max_restarts allows; what it "
                 f"finished is journaled, start the run again to go on ({str(error).splitlines()[0][:200]})"
             ) from error
         finally:
