@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from debate_helpers import RUN, commit_debates, make_debate, make_home, put
 from debate_helpers import verify as verify_debates
+from test_judge import Voter, local
 from typer.testing import CliRunner
 
 from agentark_core import audit, audit_view
@@ -158,6 +159,19 @@ def test_a_run_is_audited_and_wrong_verdicts_are_found(tmp_path: Path) -> None:
     assert {one.verdict.method for one, _ in found.disagreements} == {"judge"}
     with pytest.raises(ConfigError, match="no such debate run"):
         audit_run(tmp_path, "0" * 16, sample=10, seed=0)
+
+
+def test_a_judge_can_be_the_second_checker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    voter = Voter(lambda request: '{"verdict": "correct"}' if request.agent < 3 else "?")
+    opened, starts = local(monkeypatch, tmp_path, voter)
+    cases = write_cases(tmp_path / "c.jsonl", right=3, wrong=2)
+    with cases.open("a") as file:
+        file.write(json.dumps({"id": "n", "task": "number", "gold": "1", "response": "I give up."}) + "\n")
+    with opened:
+        done = audit_cases(cases, sample=10, seed=0, judge=opened)
+    assert [(s.population, s.decided, s.disagree) for s in done.strata] == [(3, 3, 0), (3, 2, 2)]
+    assert len(starts) == voter.closed == 1 and "judge some/model" in done.checker
+    assert {opinion.note for _, opinion in done.disagreements} == {"judge: 2 of 3 votes"}
 
 
 def test_the_file_shows_hostile_text_without_obeying_it(tmp_path: Path) -> None:
