@@ -189,6 +189,39 @@ class EngineConfig(Section):
         return self.model_copy(update={"kind": "vllm", "endpoint": None, "replay": ""})
 
 
+class JudgeConfig(Section):
+    """An LLM that decides what the rules leave undecided. It sees question, gold answer and extracted answer."""
+
+    model: ModelConfig = Field(description="The judge; the paper's is Qwen/Qwen2.5-72B-Instruct.")
+    engine: EngineConfig | None = Field(
+        None,
+        description="Engines of the judge; empty: those of the flow's `engine` section, in this process unless the "
+        "judge is the teacher.",
+    )
+    votes: int = Field(3, ge=1, le=15, description="Samples a case (odd); the majority of them decides.")
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.7, max_tokens=64), description="Sampling of each vote."
+    )
+
+    @model_validator(mode="after")
+    def _can_judge(self) -> Self:
+        if self.votes % 2 == 0:
+            raise ValueError(f"votes {self.votes} is even, so there can be a tie; take an odd number")
+        if self.votes > 1 and self.sampling.temperature == 0:
+            raise ValueError("at temperature 0 all votes are the same: set votes to 1 or raise sampling.temperature")
+        if self.model.prompts == "arkling" or self.model.path.startswith("arkling:"):
+            raise ValueError("the tiny arkling models cannot judge; name an instruction-tuned model")
+        if self.engine is not None and self.engine.kind == "replay":
+            raise ValueError("recorded generations cannot judge; use engine.kind vllm or openai")
+        return self
+
+
+class VerificationConfig(Section):
+    """How turns are verified: by rules first; what these leave undecided goes to the judge, if there is one."""
+
+    judge: JudgeConfig | None = Field(None, description="Empty: rules alone.")
+
+
 class ExamplesConfig(Section):
     """Which verified traces become examples to learn from (method.md section 3)."""
 
@@ -262,6 +295,7 @@ class BuildTracesConfig(Section):
     teacher: ModelConfig
     debate: DebateConfig = Field(default_factory=lambda: DebateConfig())
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
+    verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
 
@@ -273,6 +307,7 @@ class DistilConfig(Section):
     student: ModelConfig
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
     sft: SFTConfig = Field(default_factory=lambda: SFTConfig())
+    verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
 
@@ -284,6 +319,7 @@ class ExtractConfig(Section):
     prompts: Literal["general", "arkling"] = Field("general", description="Wording in which the student is asked.")
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
     workers: int = Field(0, ge=0, description="Processes; 0: one a core.")
+    verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
 
@@ -297,6 +333,7 @@ class EvaluateConfig(Section):
     debate: DebateConfig = Field(default_factory=lambda: DebateConfig())
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
+    verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
 
@@ -312,6 +349,7 @@ class PipelineConfig(Section):
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
     sft: SFTConfig = Field(default_factory=lambda: SFTConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
+    verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
     @property
@@ -324,6 +362,7 @@ class PipelineConfig(Section):
             teacher=self.teacher,
             debate=self.debate,
             engine=self.engine,
+            verification=self.verification,
             tracking=self.tracking,
         )
 

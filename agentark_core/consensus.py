@@ -18,7 +18,7 @@ from agentark_core.evaluation import PairedTest, paired
 from agentark_core.ledger import Store
 from agentark_core.records import TurnKey, table_to_verdicts
 from agentark_core.rounds import solutions, vote, vote_label
-from agentark_core.stored import debate_runs, read_debates, verdict_store
+from agentark_core.stored import debate_runs, latest_verdict_store, read_debates
 from agentark_core.types import Debate, Turn, Verdict
 
 REMEDY = (
@@ -121,7 +121,7 @@ def measure(home: Path, *, run: str, quorum: float) -> Comparison:
         )
     if config["num_agents"] < 2 or config["num_rounds"] < 2:
         raise ConfigError(f"{run}: one agent, or one round, has no consensus to stop at; {REMEDY}")
-    verdicts = verdict_store(home, debates=run)
+    verdicts = latest_verdict_store(home, debates=run)
     shards = sorted(store.committed() & verdicts.committed())
     if not shards:
         raise EmptyDataset(f"{run}: no shard is verified yet; let its build-traces finish first")

@@ -20,7 +20,7 @@ from agentark_core.errors import ConfigError, DataError
 from agentark_core.journaled import RUNNING, read_journaled
 from agentark_core.ledger import Store
 from agentark_core.rounds import flips
-from agentark_core.stored import RUN_LEASE, debate_runs, read_debates, read_verdicts, verdict_store
+from agentark_core.stored import RUN_LEASE, debate_runs, latest_verdict_store, read_debates
 from agentark_core.terminal import add_row, safe
 from agentark_core.types import Debate, Turn, Verdict
 
@@ -77,7 +77,7 @@ def _runs(console: Console, home: Path, *, runs: list[str]) -> None:
         for meta in metas:
             statuses.update(meta["statuses"])
         verdicts: Counter[str] = Counter()
-        for entry in verdict_store(home, debates=name).entries().values():
+        for entry in latest_verdict_store(home, debates=name).entries().values():
             verdicts.update(entry.meta)
         questions, asked = (sum(meta["questions"] for meta in metas)), sum(e.rows for e in problems.entries().values())
         add_row(
@@ -152,7 +152,7 @@ def _endings(console: Console, home: Path, *, run: str) -> None:
 def _rounds(console: Console, home: Path, *, run: str, verdicts: dict[records.TurnKey, Verdict]) -> None:
     """What each round changed, on the shards that are verified."""
     store = Store(home, stage="debates", fingerprint=run)
-    shards = sorted(store.committed() & verdict_store(home, debates=run).committed())
+    shards = sorted(store.committed() & latest_verdict_store(home, debates=run).committed())
     rows = flips(read_debates(home, fingerprint=run, shards=shards), verdicts)
     if not rows:
         return
@@ -192,7 +192,7 @@ def _rounds(console: Console, home: Path, *, run: str, verdicts: dict[records.Tu
 def _dynamics(console: Console, home: Path, *, run: str, verdicts: dict[records.TurnKey, Verdict]) -> None:
     """What agents do next to how many peers who are right, on the shards that are verified."""
     store = Store(home, stage="debates", fingerprint=run)
-    shards = sorted(store.committed() & verdict_store(home, debates=run).committed())
+    shards = sorted(store.committed() & latest_verdict_store(home, debates=run).committed())
     found = dynamics(read_debates(home, fingerprint=run, shards=shards), verdicts)
     table = terminal.table("", "right agents", "share, % [95 %]", "of", "questions", whole=("share, % [95 %]",))
     for what, shares in (
@@ -231,7 +231,7 @@ def _show(console: Console, debate: Debate, *, verdicts: dict[records.TurnKey, V
 
 def _verdicts(home: Path, run: str) -> dict[records.TurnKey, Verdict]:
     try:
-        return read_verdicts(home, debates=run)
+        return records.table_to_verdicts(latest_verdict_store(home, debates=run).read())
     except DataError:
         return {}
 

@@ -23,7 +23,7 @@ from agentark_core import examples, prompts, question_filter, records, trajector
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import CorruptData, DataError
 from agentark_core.ledger import Store, fingerprint
-from agentark_core.stored import read_debates, verdict_store
+from agentark_core.stored import JudgeKey, read_debates, verdict_store
 from agentark_core.structure import STRUCTURE_VERSION
 from agentark_core.types import Debate, Verdict
 
@@ -51,7 +51,8 @@ PROMPT_SCHEMA = pa.schema(
 class ExtractJob:
     """What shapes the extraction of one debate run; small enough to go to a worker process.
 
-    debates and dropped are the fingerprints of a debate run and of its question_filter list.
+    debates and dropped are the fingerprints of a debate run and of its question_filter list. judge: whose verdicts
+    count; None takes those of the rules alone.
     """
 
     home: Path
@@ -59,15 +60,20 @@ class ExtractJob:
     dropped: str
     config: ExamplesConfig
     wording: prompts.Wording
+    judge: JudgeKey | None = None
+
+    @property
+    def verdicts(self) -> Store:
+        """The verdicts that count."""
+        return verdict_store(self.home, debates=self.debates, judge=self.judge)
 
     def store(self, kind: Kind) -> Store:
         """The ledger stage of one kind."""
-        verdicts = verdict_store(self.home, debates=self.debates).fingerprint
         shape = {
             "kind": kind,
             "debates": self.debates,
             "dropped": self.dropped,
-            "verdicts": verdicts,
+            "verdicts": self.verdicts.fingerprint,
             "examples": self.config.model_dump(mode="json", exclude={"test_sets"}),  # those shape `dropped`
             "wording": self.wording,
             "prompt_hash": prompts.prompt_hash(),
@@ -77,7 +83,7 @@ class ExtractJob:
 
     def missing(self) -> list[str]:
         """Verified shards of the run of which some kind is not committed yet, in order."""
-        verified = verdict_store(self.home, debates=self.debates).committed()
+        verified = self.verdicts.committed()
         done = set.intersection(*(self.store(kind).committed() for kind in KINDS))
         return sorted(verified - done)
 
@@ -87,7 +93,7 @@ def extract_shard(job: ExtractJob, shard: str) -> dict[str, int]:
 
     Raises CorruptData if a committed kind came from other debates or verdicts than there are now.
     """
-    verdicts = verdict_store(job.home, debates=job.debates)
+    verdicts = job.verdicts
     debates = Store(job.home, stage="debates", fingerprint=job.debates)
     parents = {store.stage: _digest(store, shard) for store in (debates, verdicts)}
     known = records.table_to_verdicts(verdicts.read(shards=[shard]))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from agentark_core import records
 from agentark_core.ledger import Store, fingerprint
 from agentark_core.types import Debate, Verdict
 from agentark_core.verify import VERIFIER_VERSION
+
+JudgeKey = dict[str, Any]
+"""What identifies a judge (judge.JudgeSetup.key)."""
 
 RUN_LEASE = "run"
 """A flow holds this lease of a debate run from before its engines start until it ends."""
@@ -31,12 +36,29 @@ def read_debates(home: Path, *, fingerprint: str, shards: Iterable[str] | None =
         yield from records.table_to_debates(store.read(shards=[shard]), problems=problems)
 
 
-def verdict_store(home: Path, *, debates: str) -> Store:
-    """The ledger folder of the verdicts on one debate run."""
-    key = fingerprint("verdicts", debates=debates, verifier=VERIFIER_VERSION)
-    return Store(home, stage="verdicts", fingerprint=key, config={"debates": debates, "verifier": VERIFIER_VERSION})
+def verdict_store(home: Path, *, debates: str, judge: JudgeKey | None = None) -> Store:
+    """The ledger folder of the verdicts on one debate run: of the rules, or of the rules and then a judge."""
+    parts: dict[str, Any] = {"debates": debates, "verifier": VERIFIER_VERSION}
+    if judge is not None:
+        parts["judge"] = judge
+    return Store(home, stage="verdicts", fingerprint=fingerprint("verdicts", **parts), config=parts)
 
 
-def read_verdicts(home: Path, *, debates: str) -> dict[records.TurnKey, Verdict]:
+def latest_verdict_store(home: Path, *, debates: str) -> Store:
+    """The newest of the verdict stores on one debate run, for views, which know no config.
+
+    Judged verdicts are made after those of the rules alone, so they are newer.
+    """
+    stores = []
+    for config in (home / "ledger").glob("verdicts-*/config.json"):
+        parts = json.loads(config.read_bytes())
+        if (parts["debates"], parts["verifier"]) == (debates, VERIFIER_VERSION):
+            stores.append((config.stat().st_mtime_ns, "judge" in parts, config.parent.name))
+    if not stores:
+        return verdict_store(home, debates=debates)
+    return Store(home, stage="verdicts", fingerprint=max(stores)[2].removeprefix("verdicts-"))
+
+
+def read_verdicts(home: Path, *, debates: str, judge: JudgeKey | None = None) -> dict[records.TurnKey, Verdict]:
     """All committed verdicts on one debate run, by (work_id, round, agent)."""
-    return records.table_to_verdicts(verdict_store(home, debates=debates).read())
+    return records.table_to_verdicts(verdict_store(home, debates=debates, judge=judge).read())

@@ -5,7 +5,8 @@ r"""Verdicts for many cases, and for a file of them: is the final answer of each
 
 Two stages: the rules of verify_rules.py in microseconds; for what they leave, two short formulas go to killable
 children (verify_pool.py) where Math-Verify decides. `undecided` is never counted as wrong: its method is "timeout",
-"memory", "too_large" (refused before any algebra), "unparsed" or "choice" (no option named).
+"memory", "too_large" (refused before any algebra), "unparsed" or "choice" (no option named). A judge, if one is given,
+takes only these (judge.py); its method is "judge".
 
 In a file's table status is correct | incorrect | undecided | bad_row; a bad row (broken JSON, a missing or wrong-typed
 field, an unknown task, a repeated id) keeps its place, with the reason in `method`. The table appears whole or never.
@@ -19,7 +20,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -32,7 +33,7 @@ from agentark_core.types import Verdict
 from agentark_core.verify_pool import Outcome, WorkerPool
 from agentark_core.verify_rules import answer_and_gold, correct_if_formed, verify_fast
 
-__all__ = ["COLUMNS", "VERIFIER_VERSION", "Case", "Verifier", "verify_fast", "verify_file"]
+__all__ = ["COLUMNS", "VERIFIER_VERSION", "Case", "Verifier", "read_cases", "verify_fast", "verify_file"]
 
 VERIFIER_VERSION = "rules-1"
 """Changes with the rules: part of the verdicts' fingerprint."""
@@ -61,8 +62,14 @@ class _Row:
     fault: str = ""
 
 
-def verify_file(cases: Path, *, out: Path, workers: int = 2) -> dict[str, int]:
+Decide = Callable[[Sequence[Case], Sequence[Verdict]], list[Verdict]]
+"""Cases and the verdicts of the rules -> the verdicts with the undecided ones decided where that was possible."""
+
+
+def verify_file(cases: Path, *, out: Path, workers: int = 2, judge: Decide | None = None) -> dict[str, int]:
     """Verify every row of `cases`, write `out`, and return the number of rows by status (their sum is the rows in).
+
+    judge sees each batch of cases after the rules.
 
     Raises DataError if the file is missing or its gzip is broken, EmptyDataset if it has no row, StorageFull.
     """
@@ -84,7 +91,7 @@ def verify_file(cases: Path, *, out: Path, workers: int = 2) -> dict[str, int]:
             Verifier(workers=workers) as verifier,
         ):
             for batch in _batches(rows, first=first):
-                table = _verify_rows(batch, verifier=verifier)
+                table = _verify_rows(batch, verifier=verifier, judge=judge)
                 counts.update(table["status"])
                 writer.write_table(pa.table(table, schema=schema))
         with temporary.open("rb+") as file:
@@ -115,8 +122,10 @@ def _batches(rows: Iterator[_Row], *, first: _Row) -> Iterator[list[_Row]]:
         batch = list(islice(rows, _BATCH))
 
 
-def _verify_rows(batch: list[_Row], *, verifier: Verifier) -> dict[str, list[str | None]]:
-    verdicts = iter(verifier.verify_many([row.case for row in batch if row.case is not None]))
+def _verify_rows(batch: list[_Row], *, verifier: Verifier, judge: Decide | None) -> dict[str, list[str | None]]:
+    cases = [row.case for row in batch if row.case is not None]
+    decided = verifier.verify_many(cases)
+    verdicts = iter(judge(cases, decided) if judge else decided)
     table: dict[str, list[str | None]] = {name: [] for name in COLUMNS}
     for row in batch:
         values: tuple[str, str, str | None] = ("bad_row", row.fault, None)
@@ -131,6 +140,11 @@ def _verify_rows(batch: list[_Row], *, verifier: Verifier) -> dict[str, list[str
 def _storable(text: str) -> str:
     """UTF-8 has no lone surrogates; they become visible escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def read_cases(path: Path) -> Iterator[tuple[str, Case | None]]:
+    """(id, case) of every row of a file of cases, in order; None for a bad row. Raises DataError."""
+    return ((row.row_id, row.case) for row in _rows(path))
 
 
 def _rows(path: Path) -> Iterator[_Row]:

@@ -25,6 +25,8 @@ from typing import IO, Literal
 from agentark_core.errors import EngineError
 
 Outcome = Literal["equal", "different", "unparsed", "timeout", "memory"]
+Reader = Literal["formula", "response"]
+"""What the second text of a pair is: one LaTeX formula, or a whole response that Math-Verify itself searches."""
 
 _WORKER = Path(__file__).with_name("verify_worker.py")
 _START_LIMIT_S = 60.0
@@ -46,9 +48,9 @@ class _Worker:
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def send(self, gold: str, answer: str) -> None:
+    def send(self, gold: str, answer: str, reader: Reader) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"gold": gold, "answer": answer}).encode() + b"\n")
+        self.process.stdin.write(json.dumps({"gold": gold, "answer": answer, "reader": reader}).encode() + b"\n")
         self.process.stdin.flush()
 
 
@@ -80,8 +82,8 @@ class WorkerPool:
         for worker in list(self._workers):
             self._remove(worker)
 
-    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
-        """Outcome of each (gold, answer) pair of LaTeX formulas, in order. Raises EngineError if no child starts."""
+    def compare(self, pairs: Sequence[tuple[str, str]], *, reader: Reader = "formula") -> list[Outcome]:
+        """Outcome of each (gold formula, answer) pair, in order. Raises EngineError if no child starts."""
         outcomes: dict[int, Outcome] = {}
         waiting = deque(range(len(pairs)))
         deaths: dict[int, int] = {}
@@ -90,7 +92,7 @@ class WorkerPool:
             busy = sum(worker.job is not None for worker in self._workers)
             for worker in [w for w in self._workers if w.ready and w.job is None][: self._size - busy]:
                 if waiting:
-                    self._assign(worker, waiting, pairs)
+                    self._assign(worker, waiting, pairs, reader)
             for worker in self._readable():
                 reply, alive = self._receive(worker)
                 job = worker.job
@@ -135,12 +137,12 @@ class WorkerPool:
             self._workers.append(worker)
             self._selector.register(worker.reader, selectors.EVENT_READ, worker)
 
-    def _assign(self, worker: _Worker, waiting: deque[int], pairs: Sequence[tuple[str, str]]) -> None:
+    def _assign(self, worker: _Worker, waiting: deque[int], pairs: Sequence[tuple[str, str]], reader: Reader) -> None:
         job = waiting.popleft()
         worker.job = job
         worker.deadline = time.monotonic() + max(self._time_limit_s - _MARGIN_S, self._time_limit_s / 2)
         try:
-            worker.send(*pairs[job])
+            worker.send(*pairs[job], reader)
         except BrokenPipeError:  # killed while idle: the read that follows sees its end and retries the job
             return
 

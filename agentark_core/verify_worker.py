@@ -1,11 +1,15 @@
 """The child process of the verifier: JSON lines in, JSON lines out, Math-Verify in between. Imports nothing of ours.
 
-    in   {"gold": "\\\\frac{1}{2}", "answer": "0.5"}      out  {"equal": true}
+    in   {"gold": "\\\\frac{1}{2}", "answer": "0.5", "reader": "formula"}      out  {"equal": true, "parsed": true}
     argv: memory limit in bytes, CPU limit per request in seconds. First line out: {"ready": true}.
 
 Its text comes from models, so the process gives up what it does not need: memory and CPU are limited, files cannot
 grow, and an audit hook ends any attempt to start a program or open a socket. Math-Verify's own SIGALRM time-outs
-stay off because the parent kills. Only its LaTeX reader is used: its other reader goes through Python's eval.
+stay off because the parent kills. Its reader of plain expressions goes through Python's eval; here the LaTeX reader
+takes its place.
+
+reader "formula": answer is one LaTeX formula. "response": answer is a whole response, in which Math-Verify looks for
+the final answer itself.
 """
 
 from __future__ import annotations
@@ -48,10 +52,13 @@ def main() -> None:
     os.dup2(2, 1)  # parsers print warnings on stdout
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     logging.disable(logging.CRITICAL)
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, parser, verify
 
-    reader = [LatexExtractionConfig()]
-    parse("$1$", reader, parsing_timeout=0)
+    parser.parse_expr_cached = lambda text: parser.parse_latex_cached(text.replace("**", "^").strip(" ."))
+    formula = [LatexExtractionConfig()]
+    response = [LatexExtractionConfig(), ExprExtractionConfig()]
+    for warm in (formula, response):
+        parse("$1$", warm, parsing_timeout=0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.addaudithook(_deny)
@@ -60,9 +67,17 @@ def main() -> None:
         _limit_cpu(cpu_limit)
         request = json.loads(line)
         try:
-            gold, answer = (parse(f"${request[key]}$", reader, parsing_timeout=0) for key in ("gold", "answer"))
+            gold = parse(f"${request['gold']}$", formula, parsing_timeout=0)
+            if request["reader"] == "response":
+                answer = parse(request["answer"], response, parsing_timeout=0)
+            else:
+                answer = parse(f"${request['answer']}$", formula, parsing_timeout=0)
             equal = bool(gold and answer) and verify(gold, answer, timeout_seconds=0)
-            reply: dict[str, Any] = {"equal": equal, "parsed": bool(gold and answer)}
+            parsed = bool(gold and answer)
+            if request["reader"] == "response" and not equal:
+                # Where Math-Verify finds no value it keeps the text, and two different texts say nothing.
+                parsed = all(any(not isinstance(value, str) for value in found) for found in (gold, answer))
+            reply: dict[str, Any] = {"equal": equal, "parsed": parsed}
         except (MemoryError, RecursionError) as error:
             reply = {"fault": "memory", "error": type(error).__name__}
         if not reply.get("equal") and _near_memory_limit(memory_limit):

@@ -8,6 +8,7 @@ from typing import Any
 from prefect import flow
 
 from agentark_core.config import BuildTracesConfig
+from agentark_core.judge import setup
 from flows import stage
 from flows.debate_stage import complete_debates
 
@@ -26,8 +27,9 @@ def build_traces(config: BuildTracesConfig, *, parent_run_id: str = "") -> dict[
     home = stage.prepare_home(config.run)
     problem_set = stage.load_training_problems(config, home=home)
     spec = stage.traces_spec(config, problems=problem_set)
+    judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)
     with stage.tracked("build-traces", config=config, home=home, parent_run_id=parent_run_id) as run:
-        done = complete_debates([spec], model=config.teacher, engine=config.engine, home=home, track=run)
+        done = complete_debates([spec], model=config.teacher, engine=config.engine, home=home, judge=judge, track=run)
         totals = done["traces"]
         run.log_dataset(
             name=problem_set.dataset,

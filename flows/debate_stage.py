@@ -19,22 +19,29 @@ from prefect.logging import get_run_logger
 from agentark_core.cluster import ray_pool
 from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.errors import EmptyDataset, Stopped
+from agentark_core.judge import JudgeSetup
 from agentark_core.ledger import ManifestEntry, Store
 from agentark_core.stored import RUN_LEASE, verdict_store
 from agentark_core.tracking import Run
 from flows.debate_progress import shown
 from flows.ending import ended_in_order
-from tasks.trace_tasks import DebateSpec, debate_shard, verify_shard
+from tasks.trace_tasks import DebateSpec, debate_shard, judge_shard, verify_shard
 
 Totals = dict[str, Any]
 
 
 def complete_debates(
-    specs: list[DebateSpec], *, model: ModelConfig, engine: EngineConfig, home: Path, track: Run | None = None
+    specs: list[DebateSpec],
+    *,
+    model: ModelConfig,
+    engine: EngineConfig,
+    home: Path,
+    judge: JudgeSetup | None = None,
+    track: Run | None = None,
 ) -> dict[str, Totals]:
     """Debate and verify every shard of every spec; returns the totals of each spec by its name.
 
-    track: the MLflow run that gets figures while the debates run.
+    judge takes what the rules leave undecided. track: the MLflow run that gets figures while the debates run.
     """
     for spec in specs:
         if spec.problems.rows == 0:
@@ -53,9 +60,8 @@ def complete_debates(
             ]
             with ended_in_order(pool.stop), shown(list(unfinished), home=home, track=track):
                 _wait_for(futures, stop=pool.stop)
-    for spec in specs:
-        verify_all(spec.fingerprint, shards=spec.problems.shards, home=home)
-    return {spec.name: totals(spec, home=home) for spec in specs}
+    verify_all({spec.fingerprint: spec.problems.shards for spec in specs}, home=home, judge=judge)
+    return {spec.name: totals(spec, home=home, judge=judge) for spec in specs}
 
 
 def _wait_for(futures: list[PrefectFuture[Any]], *, stop: Callable[[str], None]) -> None:
@@ -93,16 +99,46 @@ def sound_entries(store: Store, *, shards: tuple[str, ...]) -> dict[str, Manifes
     return store.entries()
 
 
-def verify_all(debates: str, *, shards: tuple[str, ...], home: Path) -> None:
-    """Verify the shards that have no committed verdicts yet."""
-    committed = sound_entries(verdict_store(home, debates=debates), shards=shards)
-    futures = [verify_shard.submit(shard, debates=debates, home=home) for shard in shards if shard not in committed]
+def verify_all(runs: dict[str, tuple[str, ...]], *, home: Path, judge: JudgeSetup | None = None) -> None:
+    """Verify the shards (by fingerprint of their debates) that have no committed verdicts yet: rules, then judge."""
+    futures = [
+        verify_shard.submit(shard, debates=debates, home=home)
+        for debates, shards in runs.items()
+        for shard in _unverified(verdict_store(home, debates=debates), shards=shards)
+    ]
     for future in futures:
         future.result()
+    if judge is not None:
+        _judge_all(runs, home=home, judge=judge)
 
 
-def totals(spec: DebateSpec, *, home: Path) -> Totals:
-    """Sums over the manifest entries of one debate run and its verdicts."""
+def _judge_all(runs: dict[str, tuple[str, ...]], *, home: Path, judge: JudgeSetup) -> None:
+    """The judge's part. Its engines start only if the rules left something in a shard that it has not judged."""
+    missing = [
+        (debates, shard)
+        for debates, shards in runs.items()
+        for shard in _unverified(verdict_store(home, debates=debates, judge=judge.key), shards=shards)
+    ]
+    rules = {debates: verdict_store(home, debates=debates).entries() for debates in runs}
+    with ExitStack() as stack:
+        pool = None
+        if any(rules[debates][shard].meta.get("undecided") for debates, shard in missing):
+            pool = stack.enter_context(ray_pool.engine_pool(model=judge.config.model, engine=judge.engine, home=home))
+            pool.start()
+            stack.enter_context(ended_in_order(pool.stop))
+        futures = [
+            judge_shard.submit(shard, debates=debates, judge=judge, home=home, pool=pool) for debates, shard in missing
+        ]
+        _wait_for(futures, stop=pool.stop if pool else lambda reason: None)
+
+
+def _unverified(store: Store, *, shards: tuple[str, ...]) -> list[str]:
+    committed = sound_entries(store, shards=shards)
+    return [shard for shard in shards if shard not in committed]
+
+
+def totals(spec: DebateSpec, *, home: Path, judge: JudgeSetup | None = None) -> Totals:
+    """Sums over the manifest entries of one debate run and its verdicts, these also by the method that decided."""
     sums: Counter[str] = Counter()
     statuses: Counter[str] = Counter()
     stop_reasons: Counter[str] = Counter()
@@ -111,14 +147,19 @@ def totals(spec: DebateSpec, *, home: Path) -> Totals:
         stop_reasons.update(entry.meta["stop_reasons"])
         sums.update({key: value for key, value in entry.meta.items() if isinstance(value, (int, float))})
     verdicts: Counter[str] = Counter()
-    for entry in verdict_store(home, debates=spec.fingerprint).entries().values():
+    verdict_shards = verdict_store(home, debates=spec.fingerprint, judge=judge.key if judge else None)
+    for entry in verdict_shards.entries().values():
         verdicts.update(entry.meta)
+    methods: Counter[str] = Counter()
+    for table in verdict_shards.batches(columns=["method"]):
+        methods.update(table.column("method").to_pylist())
     assert sums["turns"] == sum(statuses.values()) == sum(verdicts.values()), "turns in = statuses = verdicts"
     return {
         **sums,
         "statuses": dict(statuses),
         "stop_reasons": dict(stop_reasons),
         "verdicts": dict(verdicts),
+        "verdict_methods": dict(sorted(methods.items())),
         "fingerprint": spec.fingerprint,
         "manifest_digest": spec.store(home).digest(),
     }

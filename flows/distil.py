@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 
 from agentark_core.config import DistilConfig
-from agentark_core.stored import verdict_store
+from agentark_core.judge import setup
 from agentark_core.training.sft_data import read_metrics
 from flows import stage
 from flows.extraction_stage import debate_store, extract_runs
@@ -31,10 +31,12 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     config.traces are fingerprints of debate runs: of build-traces or of `agentark import`.
     """
     home = stage.prepare_home(config.run)
+    judge = setup(config.verification.judge)
     jobs = extract_runs(
         config.traces,
         config=config.examples,
         wording=config.student.prompts,
+        judge=judge,
         workers=0,
         seed=config.run.seed,
         home=home,
@@ -58,7 +60,7 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
         lineage = {
             "debates": ",".join(config.traces),
             "debate_manifests": ",".join(debate_store(home, fingerprint=name).digest() for name in config.traces),
-            "verdict_manifests": ",".join(verdict_store(home, debates=name).digest() for name in config.traces),
+            "verdict_manifests": ",".join(job.verdicts.digest() for job in jobs),
             "examples": ",".join(job.store("rsft").fingerprint for job in jobs),
             "base_model": config.student.path,
             "base_revision": student.base_revision,

@@ -16,6 +16,7 @@ from prefect.logging import get_run_logger
 
 from agentark_core import evaluation, evaluation_report, model_files, strategies
 from agentark_core.config import DebateConfig, EngineConfig, EvaluateConfig, ModelConfig
+from agentark_core.judge import setup
 from agentark_core.ledger import atomic_write_text
 from flows import stage
 from flows.debate_stage import complete_debates
@@ -105,12 +106,14 @@ def evaluate_model(config: EvaluateConfig, *, parent_run_id: str = "") -> dict[s
         methods += student_methods("base student", model=config.base, config=config, problems=problems)
     methods += student_methods("R-SFT student", model=config.student, config=config, problems=problems)
     methods += teacher_methods(config, problems=problems)
+    judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)
     with stage.tracked("evaluate-model", config=config, home=home, parent_run_id=parent_run_id) as run:
         for model in dict.fromkeys(spec.model for _, spec, _ in methods):
             specs = {spec.name: spec for _, spec, _ in methods if spec.model == model}
             engine = _engine(config, model=model)
-            complete_debates(list(specs.values()), model=model, engine=engine, home=home)
-        results = [score(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods]
+            complete_debates(list(specs.values()), model=model, engine=engine, home=home, judge=judge)
+        judge_key = judge.key if judge else None
+        results = [score(name, spec=spec, answer=answer, home=home, judge=judge_key) for name, spec, answer in methods]
         report = evaluation.compare(
             results,
             baseline=results[0].name,

@@ -9,6 +9,7 @@ from prefect import flow
 from agentark_core import extraction
 from agentark_core.config import ExtractConfig
 from agentark_core.extraction import KINDS
+from agentark_core.judge import setup
 from flows import stage
 from flows.extraction_stage import extract_runs
 
@@ -22,6 +23,7 @@ def extract(config: ExtractConfig) -> dict[str, Any]:
             config.traces,
             config=config.examples,
             wording=config.prompts,
+            judge=setup(config.verification.judge),
             workers=config.workers,
             seed=config.run.seed,
             home=home,

@@ -10,6 +10,7 @@ from prefect.artifacts import create_table_artifact
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import ConfigError
 from agentark_core.extraction import ExtractJob
+from agentark_core.judge import JudgeSetup
 from agentark_core.ledger import Store
 from agentark_core.prompts import Wording
 from agentark_core.stored import debate_runs
@@ -19,20 +20,28 @@ from tasks.trace_tasks import load_problems
 
 
 def extract_runs(
-    traces: Sequence[str], *, config: ExamplesConfig, wording: Wording, workers: int, seed: int, home: Path
+    traces: Sequence[str],
+    *,
+    config: ExamplesConfig,
+    wording: Wording,
+    judge: JudgeSetup | None,
+    workers: int,
+    seed: int,
+    home: Path,
 ) -> list[ExtractJob]:
     """Verify and extract what is missing of every run, in order, and show what each gave. Raises ConfigError."""
     stores = [debate_store(home, fingerprint=name) for name in traces]
     tests = [load_problems(problems, home=home, seed=seed, shard_size=256).fingerprint for problems in config.test_sets]
+    verify_all({s.fingerprint: tuple(sorted(s.entries())) for s in stores}, home=home, judge=judge)
     jobs, table = [], []
     for place, (name, store) in enumerate(zip(traces, stores, strict=True)):
-        verify_all(name, shards=tuple(sorted(store.entries())), home=home)
         job = extract_run(
             name,
             earlier=list(traces[:place]),
             tests=tests,
             config=config,
             wording=wording,
+            judge=judge.key if judge else None,
             workers=workers,
             home=home,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from prefect.logging import get_run_logger
 from agentark_core import model_files
 from agentark_core.cluster.ray_pool import engine_pool
 from agentark_core.config import DistilConfig, EvaluateConfig, ModelConfig, PipelineConfig
+from agentark_core.judge import judged_by, setup
 from agentark_core.ledger import fingerprint
 from flows import stage
 from flows.build_traces import build_traces
@@ -34,25 +36,31 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
     home = stage.prepare_home(config.run)
     held_out = stage.load_held_out(config.evaluation.problems, config=config, home=home)
     questions = stage.load_training_problems(config.traces, home=home)
+    judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)
+    # Without a judge the key is what it was before there were any.
+    hidden: dict[str, Any] = {"run": {"name", "home"}, "tracking": True} | ({} if judge else {"verification": True})
     key = fingerprint(
         "full-pipeline",
-        config=config.model_dump(mode="json", exclude={"run": {"name", "home"}, "tracking": True}),
+        config=config.model_dump(mode="json", exclude=hidden),
         problems=[questions.fingerprint, held_out.fingerprint],
         models=[
             model_files.source(config.teacher, config.engine)[1],
             model_files.revision(model_files.resolve(config.student)),
+            *([judge.key] if judge else []),
         ],
     )
     if done := stage.finished(home, flow="full-pipeline", key=key):
         get_run_logger().info("nothing to do: this config already ran; its report is %s", done["report_paths"][0])
         return {**done, "reused": True}
     with stage.tracked("full-pipeline", config=config, home=home, parent_run_id="") as run:
-        # One start of the teacher serves both its traces and its part of the evaluation.
-        with engine_pool(model=config.teacher, engine=config.engine, home=home):
+        # One start of the teacher serves both its traces and its part of the evaluation. Another model as judge needs
+        # the teacher's place in between.
+        alone = judge is None or (judge.config.model, judge.engine) == (config.teacher, config.engine)
+        with engine_pool(model=config.teacher, engine=config.engine, home=home) if alone else nullcontext():
             traces = build_traces(config.traces, parent_run_id=run.run_id)
             evaluate_config = _evaluate_config(config, student=config.student)
             specs = {spec.name: spec for _, spec, _ in teacher_methods(evaluate_config, problems=held_out)}
-            complete_debates(list(specs.values()), model=config.teacher, engine=config.engine, home=home)
+            complete_debates(list(specs.values()), model=config.teacher, engine=config.engine, home=home, judge=judge)
         student = distil(
             DistilConfig(
                 run=config.run,
@@ -62,6 +70,7 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
                     update={"test_sets": [*config.examples.test_sets, config.evaluation.problems]}
                 ),
                 sft=config.sft,
+                verification=judged_by(judge),
                 tracking=config.tracking,
             ),
             parent_run_id=run.run_id,
@@ -103,5 +112,6 @@ def _evaluate_config(config: PipelineConfig, *, student: ModelConfig) -> Evaluat
         debate=config.debate,
         engine=config.engine,
         evaluation=config.evaluation,
+        verification=config.verification,
         tracking=config.tracking,
     )

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from agentark_core import answers
-from agentark_core.stored import read_debates, read_verdicts
+from agentark_core.stored import JudgeKey, read_debates, read_verdicts
 from agentark_core.types import Debate, MethodResult, Turn
 from tasks.trace_tasks import DebateSpec
 
@@ -19,9 +19,12 @@ whatever its strategy decided."""
 
 
 @task(task_run_name="score {name}", cache_policy=NO_CACHE)
-def score(name: str, *, spec: DebateSpec, answer: Answer, home: Path) -> MethodResult:
-    """Outcome of every question of one debate run under one way of answering."""
-    verdicts = read_verdicts(home, debates=spec.fingerprint)
+def score(name: str, *, spec: DebateSpec, answer: Answer, home: Path, judge: JudgeKey | None = None) -> MethodResult:
+    """Outcome of every question of one debate run under one way of answering.
+
+    judge: whose verdicts count; None takes those of the rules alone.
+    """
+    verdicts = read_verdicts(home, debates=spec.fingerprint, judge=judge)
     outcomes: dict[str, bool | None] = {}
     prompt_tokens = completion_tokens = calls = 0
     for debate in read_debates(home, fingerprint=spec.fingerprint):

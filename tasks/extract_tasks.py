@@ -18,6 +18,7 @@ from agentark_core import extraction, prompts, question_filter
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import EmptyDataset
 from agentark_core.extraction import KINDS, ExtractJob, Kind
+from agentark_core.stored import JudgeKey
 from tasks.trace_tasks import user_errors_are_final
 
 
@@ -46,16 +47,19 @@ def extract_run(
     tests: list[str],
     config: ExamplesConfig,
     wording: prompts.Wording,
+    judge: JudgeKey | None,
     workers: int,
     home: Path,
 ) -> ExtractJob:
     """Extract every verified shard that is not extracted yet.
 
     earlier: runs that are learned from before this one, whose questions it should not repeat. tests: fingerprints of
-    committed test questions. workers: processes (0: one a core).
+    committed test questions. judge: whose verdicts count (None: the rules alone). workers: processes (0: one a core).
     """
     dropped = question_filter.dropped_questions(home, runs=[*earlier, debates], tests=tests)
-    job = ExtractJob(home=home, debates=debates, dropped=dropped.fingerprint, config=config, wording=wording)
+    job = ExtractJob(
+        home=home, debates=debates, dropped=dropped.fingerprint, config=config, wording=wording, judge=judge
+    )
     missing = job.missing()
     size = min(len(missing), workers or os.cpu_count() or 1)
     if size <= 1:  # a process of its own would cost more than the work

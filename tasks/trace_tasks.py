@@ -22,10 +22,12 @@ from agentark_core.cluster.ray_pool import EnginePool
 from agentark_core.config import DebateConfig, ModelConfig, ProblemsConfig
 from agentark_core.discussion import Plan
 from agentark_core.errors import AgentArkError, EmptyDataset
+from agentark_core.judge import JudgeSetup, merge, undecided
+from agentark_core.judging import JudgeJob
 from agentark_core.ledger import Store, fingerprint
 from agentark_core.shards import CODE_SCHEMA, ShardJob
 from agentark_core.stored import read_debates, verdict_store
-from agentark_core.types import Problem
+from agentark_core.types import Problem, Verdict
 from agentark_core.verify import Case, Verifier
 
 _verifying = BoundedSemaphore(os.cpu_count() or 1)
@@ -210,19 +212,62 @@ def verify_shard(shard: str, *, debates: str, home: Path) -> dict[str, int]:
     committed = store.entry(shard)
     if committed is not None:
         return dict(committed.meta)
-    keys, cases = [], []
+    cases = _cases(home, debates=debates, shard=shard)
+    with _verifying, Verifier(workers=1) as verifier:
+        verdicts = verifier.verify_many(list(cases.values()))
+    return _commit_verdicts(store, shard, dict(zip(cases, verdicts, strict=True)))
+
+
+@task(
+    task_run_name="judge {debates} {shard}",
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_delay_seconds=5,
+    retry_condition_fn=user_errors_are_final,
+)
+def judge_shard(shard: str, *, debates: str, judge: JudgeSetup, home: Path, pool: EnginePool | None) -> dict[str, int]:
+    """Let the judge decide what the rules left undecided in one shard; returns the counts by verdict.
+
+    pool is None where the rules left nothing in any shard; then their verdicts are committed as they are.
+    """
+    store = verdict_store(home, debates=debates, judge=judge.key)
+    committed = store.entries().get(shard)
+    if committed is not None:
+        return dict(committed.meta)
+    verdicts = records.table_to_verdicts(verdict_store(home, debates=debates).read(shards=[shard]))
+    if any(verdict.label == "undecided" for verdict in verdicts.values()):
+        assert pool is not None
+        by_key = _cases(home, debates=debates, shard=shard)
+        keys, rules = list(verdicts), list(verdicts.values())
+        left = undecided([by_key[key] for key in keys], rules)
+        job = JudgeJob(
+            root=store.root,
+            cases=tuple(left.values()),
+            votes=judge.config.votes,
+            sampling=judge.config.sampling,
+        )
+        rulings = dict(zip(left, pool.judge(job), strict=True))
+        verdicts = dict(zip(keys, merge(rules, rulings), strict=True))
+    return _commit_verdicts(store, shard, verdicts)
+
+
+def _cases(home: Path, *, debates: str, shard: str) -> dict[records.TurnKey, Case]:
+    """What is verified of every turn of a shard."""
+    cases = {}
     for debate in read_debates(home, fingerprint=debates, shards=[shard]):
+        problem = debate.problem
         for turn in debate.turns:
-            keys.append((turn.work_id, turn.round, turn.agent))
             # A turn without a usable answer is verified as an empty response: its verdict is never `correct`.
             response = turn.text if turn.status == "ok" else ""
-            problem = debate.problem
-            cases.append(Case(response=response, gold=problem.gold, task=problem.task, question=problem.question))
-    with _verifying, Verifier(workers=1) as verifier:
-        verdicts = verifier.verify_many(cases)
-    counts = dict(Counter(str(verdict.label) for verdict in verdicts))
-    assert sum(counts.values()) == len(keys)
+            cases[(turn.work_id, turn.round, turn.agent)] = Case(
+                response=response, gold=problem.gold, task=problem.task, question=problem.question
+            )
+    return cases
+
+
+def _commit_verdicts(store: Store, shard: str, verdicts: dict[records.TurnKey, Verdict]) -> dict[str, int]:
+    counts = dict(Counter(str(verdict.label) for verdict in verdicts.values()))
     with store.lease(shard, timeout_s=60) as lease:
-        table = records.verdicts_to_table(dict(zip(keys, verdicts, strict=True)))
+        table = records.verdicts_to_table(verdicts)
         store.commit(shard, table, lease=lease, config_hash=store.fingerprint, meta=counts)
     return counts

@@ -102,6 +102,27 @@ def test_text_thinking_tokens_and_cost_are_read_and_the_request_is_complete() ->
     }
 
 
+def test_a_schema_is_asked_for_only_where_there_is_one() -> None:
+    seen: list[dict[str, Any]] = []
+    schema = {"type": "object", "properties": {"verdict": {"enum": ["a", "b"]}}}
+
+    async def handler(incoming: web.Request) -> web.Response:
+        seen.append(await incoming.json())
+        return web.json_response(ANSWER)
+
+    async def main() -> None:
+        async with Server(handler) as server:
+            engine = server.engine()
+            await engine.generate(request())
+            await engine.generate(replace(request(), json_schema=schema))
+            await engine.close()
+
+    asyncio.run(main())
+    assert "response_format" not in seen[0]
+    assert seen[1]["response_format"]["type"] == "json_schema"
+    assert seen[1]["response_format"]["json_schema"]["schema"] == schema
+
+
 def test_half_a_surrogate_pair_and_control_characters_do_no_harm() -> None:
     message = {"content": "42 \ud83d", "reasoning_content": "\udc00"}
     answer = {**ANSWER, "choices": [{"message": message, "finish_reason": "length"}]}

@@ -24,9 +24,11 @@ from typing import Any
 from agentark_core import model_files
 from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.dispatcher import Caps, Dispatcher
-from agentark_core.engines.base import Engine
+from agentark_core.engines.opening import open_engine
 from agentark_core.errors import AgentArkError, ConfigError, EngineError
+from agentark_core.judging import JudgeJob, run_judge
 from agentark_core.shards import ShardJob, run_shard
+from agentark_core.types import Verdict
 
 SHARDS_PER_ENGINE = 2
 HEAD_PROBE_S, HEAD_PROBES = 2.0, 5
@@ -116,20 +118,8 @@ class DebateActor:
 
     async def run(self, job: ShardJob) -> dict[str, Any]:
         """Debate one shard; see shards.run_shard."""
-        async with self._starting:
-            if self._dispatcher is None:
-                config = self._config
-                self._dispatcher = Dispatcher(
-                    self._engine(),
-                    slots=config.max_num_seqs,
-                    stall_timeout_s=config.stall_timeout_s,
-                    die=_end_process,
-                )
-                self._watch = asyncio.create_task(self._dispatcher.watch())
-                self._watch.add_done_callback(_watch_ended)
-                if self._stop_reason:
-                    self._dispatcher.stop(self._stop_reason)
-        limit, context = job.plan.config.sampling.max_tokens, self._dispatcher.engine.max_model_len
+        dispatcher = await self._started()
+        limit, context = job.plan.config.sampling.max_tokens, dispatcher.engine.max_model_len
         if limit >= context:
             raise ConfigError(
                 f"debate.sampling.max_tokens {limit} leaves no room for a prompt in the context of "
@@ -142,24 +132,28 @@ class DebateActor:
             pool=self._pool,
             engine=self._number,
         )
-        return await run_shard(job, dispatcher=self._dispatcher, caps=caps)
+        return await run_shard(job, dispatcher=dispatcher, caps=caps)
 
-    def _engine(self) -> Engine:
-        """The engine that the config names; each is imported only where it is used."""
-        model, config = self._model, self._config
-        model_dir, _ = model_files.source(model, config)
-        if config.endpoint is not None:
-            from agentark_core.engines.endpoint_engine import EndpointEngine
+    async def judge(self, job: JudgeJob) -> list[Verdict]:
+        """Judge the undecided cases of one shard; see judging.run_judge."""
+        return await run_judge(job, dispatcher=await self._started())
 
-            return EndpointEngine(config.endpoint, model=model, model_dir=model_dir)
-        if config.replay:
-            from agentark_core.engines.replay_engine import ReplayEngine
-
-            return ReplayEngine(self._home, fingerprint=config.replay)
-        from agentark_core.engines.vllm_engine import VllmEngine
-
-        assert model_dir is not None
-        return VllmEngine(model_dir, model=model, engine=config)
+    async def _started(self) -> Dispatcher:
+        """The engine behind its dispatcher, started by whoever asks first."""
+        async with self._starting:
+            if self._dispatcher is None:
+                config = self._config
+                self._dispatcher = Dispatcher(
+                    open_engine(self._model, self._config, home=self._home),
+                    slots=config.max_num_seqs,
+                    stall_timeout_s=config.stall_timeout_s,
+                    die=_end_process,
+                )
+                self._watch = asyncio.create_task(self._dispatcher.watch())
+                self._watch.add_done_callback(_watch_ended)
+                if self._stop_reason:
+                    self._dispatcher.stop(self._stop_reason)
+            return self._dispatcher
 
     async def stop(self, reason: str) -> None:
         """End the shards in order: nothing new begins, requests in the engine may finish."""
@@ -257,11 +251,18 @@ class EnginePool:
 
     def run(self, job: ShardJob) -> dict[str, Any]:
         """Debate one shard on the next free engine; returns the shard's meta."""
+        return dict(self._on_free_engine("run", job, shard=job.shard))
+
+    def judge(self, job: JudgeJob) -> list[Verdict]:
+        """Judge the undecided cases of one shard on the next free engine."""
+        return list(self._on_free_engine("judge", job, shard=job.root.name))
+
+    def _on_free_engine(self, method: str, job: ShardJob | JudgeJob, *, shard: str) -> Any:
         import ray
 
         while (actor := self._free.get()) is not None:
             try:
-                done = dict(ray.get(actor.run.remote(job)))
+                done = ray.get(getattr(actor, method).remote(job))
             except ray.exceptions.RayTaskError as error:
                 self._free.put(actor)
                 cause = error.cause
@@ -273,7 +274,7 @@ class EnginePool:
                 return done
         self._free.put(None)  # for the next one who waits
         raise EngineError(
-            f"shard {job.shard}: every engine actor died more often than engine.max_restarts allows; what they "
+            f"shard {shard}: every engine actor died more often than engine.max_restarts allows; what they "
             f"finished is journaled, start the run again to go on ({self._last_words})"
         )
 

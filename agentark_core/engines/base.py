@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from agentark_core.config import SamplingConfig
 from agentark_core.types import Generation, Message
@@ -26,7 +26,8 @@ class Prompt:
 class Request:
     """One generation to make: its prompt, its key (work_id, round, agent), and its place in the queue.
 
-    A lower priority number goes first: it is the order in which questions were admitted.
+    A lower priority number goes first: it is the order in which questions were admitted. json_schema: the completion
+    shall be JSON of this schema; engines enforce it where they can, so whoever reads it parses strictly all the same.
     """
 
     prompt: Prompt
@@ -37,6 +38,7 @@ class Request:
     round: int
     agent: int
     priority: int = 0
+    json_schema: dict[str, Any] | None = None
 
     @property
     def request_id(self) -> str:

@@ -183,6 +183,9 @@ class EndpointEngine:
             "max_tokens": sampling.max_tokens,
             "seed": request.seed % 2**31,
         }
+        if request.json_schema is not None:
+            schema = {"name": "answer", "schema": request.json_schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if self._api == "completions":
             assert self._chat is not None and request.prompt.token_ids is not None
             # stop_token_ids is an extension that vLLM and SGLang share.

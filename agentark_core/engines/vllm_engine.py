@@ -52,6 +52,8 @@ class VllmEngine:
             # Requests of questions that were admitted first go first (admission.py).
             "scheduling_policy": "priority",
             "stream_interval": STREAM_INTERVAL,
+            # A schema lets a model write blanks without end; without them its JSON is always whole within max_tokens.
+            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
         if engine.num_gpus:
             args["gpu_memory_utilization"] = engine.gpu_memory_utilization
@@ -89,7 +91,7 @@ class VllmEngine:
     def sampling_params(self, request: Request) -> Any:
         """vLLM's SamplingParams of a request (benchmarks force lengths here)."""
         from vllm import SamplingParams
-        from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
+        from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind, StructuredOutputsParams
 
         sampling = request.sampling
         return SamplingParams(
@@ -101,6 +103,7 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
             repetition_detection=RepetitionDetectionParams(max_pattern_size=MAX_LOOP, min_count=MIN_LOOPS),
+            structured_outputs=StructuredOutputsParams(json=request.json_schema) if request.json_schema else None,
         )
 
     async def generate(self, request: Request) -> Generation:
