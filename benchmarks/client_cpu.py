@@ -176,9 +176,9 @@ def summary(values: list[float]) -> dict[str, float]:
 def main() -> None:
     """Start the server, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--in-flight", type=int, nargs="+", default=[256, 1000, 4000])
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[64, 256, 1000])
     parser.add_argument("--requests", type=int, default=2000, help="at least; and two for each in flight")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--delay-s", type=float, default=0.2)
     arguments = parser.parse_args()
     code = SERVER.format(BODY=completion(), DELAY_S=arguments.delay_s)
