@@ -101,13 +101,20 @@ def import_(
     task: Annotated[str, typer.Option("--task", help="The verifier's rules: gsm8k, math, medmcqa, ...")] = "gsm8k",
     dataset: Annotated[str, typer.Option("--dataset", help="Name used in ids and reports.")] = "imported",
     max_bad_row_share: Annotated[float, typer.Option(help="Stop if more of the rows than this are bad.")] = 0.01,
+    license: Annotated[str, typer.Option("--license", help="Licence of the questions, for data cards.")] = "",
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Turn recorded debates into committed debates of the ledger, and print the fingerprint for `distil`."""
     from agentark_core.import_debates import import_file
 
     imported = import_file(
-        file, format=format, task=task, dataset=dataset, home=home, max_bad_row_share=max_bad_row_share
+        file,
+        format=format,
+        task=task,
+        dataset=dataset,
+        home=home,
+        max_bad_row_share=max_bad_row_share,
+        license=license,
     )
     typer.echo(
         f"{imported.debates} debates, {imported.turns} turns committed; {imported.bad_rows} bad rows kept aside\n"

@@ -66,6 +66,9 @@ class ProblemsConfig(Section):
     max_bad_row_share: float = Field(
         0.01, ge=0, le=1, description="Stop before any engine starts if more than this share of the rows is bad."
     )
+    license: str = Field(
+        "", description="Licence of the questions, for data cards; empty: the benchmark's own, or not stated."
+    )
 
 
 class ModelConfig(Section):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from math import sqrt
 
 from agentark_core.evaluation import wilson
@@ -35,51 +36,93 @@ class Share:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dynamics:
     """to_right[m]: of the wrong agents with m right peers, those who were right one round later. to_wrong[m]: of the
-    right agents with m right peers, those who were wrong one round later. minority[k]: of the questions with exactly k
-    right agents, fewer than half, in the first round, those whose vote was right in the end."""
+    right agents with m right peers, those who were wrong one round later. to_right_in[r], to_wrong_in[r]: the same by
+    the round r in which they wrote again. minority[k]: of the questions with exactly k right agents, fewer than half,
+    in the first round, those whose vote was right in the end."""
 
     to_right: dict[int, Share]
     to_wrong: dict[int, Share]
+    to_right_in: dict[int, Share]
+    to_wrong_in: dict[int, Share]
     minority: dict[int, Share]
+
+
+Tally = dict[str, dict[str, list[int]]]
+"""{"to_right": {"2": [questions, k, n, k², k n, n²], ...}, ...}: for every figure of Dynamics, sums over questions of
+its k of n cases in each. Plain JSON; `add` sums it over shards."""
 
 
 def dynamics(debates: Iterable[Debate], verdicts: Mapping[TurnKey, Verdict]) -> Dynamics:
     """Over all pairs of consecutive rounds with decided, ok solutions. verdicts must hold all agents' turns."""
-    changed: dict[tuple[bool, int], dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-    survived: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    return shares(tally(debates, verdicts))
+
+
+def tally(debates: Iterable[Debate], verdicts: Mapping[TurnKey, Verdict]) -> Tally:
+    """What `shares` needs to know of these debates."""
+    sums = _sums()
     for debate in debates:
-        rounds = [
-            {
+        rounds = {
+            number: {
                 turn.agent: verdicts[(turn.work_id, turn.round, turn.agent)].label == "correct"
                 for turn in turns
                 if turn.status == "ok" and verdicts[(turn.work_id, turn.round, turn.agent)].label != "undecided"
             }
-            for turns in solutions(debate).values()
-        ]
-        for before, after in zip(rounds, rounds[1:], strict=False):
+            for number, turns in solutions(debate).items()
+        }
+        cases: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
+        for (_, before), (number, after) in pairwise(rounds.items()):
             for agent in before.keys() & after.keys():
                 was = before[agent]
-                count = changed[was, sum(before.values()) - was][debate.work_id]
-                count[0] += after[agent] != was
-                count[1] += 1
-        right = sum(rounds[0].values()) if rounds else 0
-        if len(rounds) > 1 and 0 < right < len(rounds[0]) / 2:
-            survived[right][0] += vote_label(debate, debate.final_turns, verdicts) == "correct"
-            survived[right][1] += 1
-    shares = {key: _ratio([(k, n) for k, n in counts.values()]) for key, counts in sorted(changed.items())}
-    return Dynamics(
-        to_right={peers: share for (was, peers), share in shares.items() if not was},
-        to_wrong={peers: share for (was, peers), share in shares.items() if was},
-        minority={right: _ratio([(1, 1)] * k + [(0, 1)] * (n - k)) for right, (k, n) in sorted(survived.items())},
-    )
+                name = "to_wrong" if was else "to_right"
+                for key in ((name, sum(before.values()) - was), (f"{name}_in", number)):
+                    cases[key][0] += after[agent] != was
+                    cases[key][1] += 1
+        first = next(iter(rounds.values()), {})
+        if len(rounds) > 1 and 0 < sum(first.values()) < len(first) / 2:
+            won = vote_label(debate, debate.final_turns, verdicts) == "correct"
+            cases["minority", sum(first.values())] = [int(won), 1]
+        for (name, at), (k, n) in cases.items():
+            _increase(sums[name][str(at)], [1, k, n, k * k, k * n, n * n])
+    return _plain(sums)
 
 
-def _ratio(clusters: list[tuple[int, int]]) -> Share:
-    """Share over clusters of (k, n)."""
-    k, n, m = sum(k for k, _ in clusters), sum(n for _, n in clusters), len(clusters)
+def add(tallies: Iterable[Tally]) -> Tally:
+    """The tally of all their debates."""
+    sums = _sums()
+    for tallied in tallies:
+        for name, at in tallied.items():
+            for key, numbers in at.items():
+                _increase(sums[name][key], numbers)
+    return _plain(sums)
+
+
+def shares(tallied: Tally) -> Dynamics:
+    """The shares and their intervals."""
+    by_key = {name: {int(key): _ratio(*numbers) for key, numbers in at.items()} for name, at in tallied.items()}
+    return Dynamics(**{name: dict(sorted(found.items())) for name, found in by_key.items()})
+
+
+Sums = dict[str, defaultdict[str, list[int]]]
+
+
+def _sums() -> Sums:
+    return {field.name: defaultdict(lambda: [0] * 6) for field in fields(Dynamics)}
+
+
+def _plain(sums: Sums) -> Tally:
+    return {name: dict(at) for name, at in sums.items()}
+
+
+def _increase(sums: list[int], numbers: list[int]) -> None:
+    sums[:] = [a + b for a, b in zip(sums, numbers, strict=True)]
+
+
+def _ratio(m: int, k: int, n: int, kk: int, kn: int, nn: int) -> Share:
+    """Share over m questions; kk is the sum of k_i squared over them, kn of k_i n_i, nn of n_i squared."""
     share = k / n
     if 0 < k < n and m > 1:
-        half = _Z * sqrt(m / (m - 1) * sum((k_i - share * n_i) ** 2 for k_i, n_i in clusters)) / n
+        squares = max(0.0, kk - 2 * share * kn + share * share * nn)  # sum of (k_i - share n_i) squared
+        half = _Z * sqrt(m / (m - 1) * squares) / n
         low, high = max(0.0, share - half), min(1.0, share + half)
     else:
         low, high = wilson(round(share * m), m)

@@ -6,7 +6,8 @@
     prompts        one row a question for GRPO: prompt, gold, task, and how often the first round was right
 
 Shards are extracted once: when a run grows, only its new shards are read. A shard of a kind is committed with its
-counts, and the digests of the debates and verdicts that it came from.
+counts, and the digests of the debates and verdicts that it came from. What goes in is the sum of what comes out by
+fate, in every shard and over the run (`check_totals`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from agentark_core import examples, prompts, question_filter, records, trajectories
+from agentark_core import dynamics, examples, prompts, question_filter, records, trajectories
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import CorruptData, DataError
 from agentark_core.ledger import Store, fingerprint
@@ -30,7 +31,7 @@ from agentark_core.types import Debate, Verdict
 Kind = Literal["rsft", "augmentation", "trajectories", "prompts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-EXTRACTION_VERSION = "extraction-1"
+EXTRACTION_VERSION = "extraction-2"
 
 PROMPT_SCHEMA = pa.schema(
     [
@@ -45,6 +46,10 @@ PROMPT_SCHEMA = pa.schema(
     ]
 )
 """decided, correct: first-round solutions with a decided verdict, and those of them that are right."""
+
+
+FIRST_ROUND = ("all right", "split", "none right", "none decided")
+"""How a question of `prompts` can have gone in the first round, by its decided solutions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +88,11 @@ class ExtractJob:
 
     def missing(self) -> list[str]:
         """Verified shards of the run of which some kind is not committed yet, in order."""
-        verified = self.verdicts.committed()
-        done = set.intersection(*(self.store(kind).committed() for kind in KINDS))
-        return sorted(verified - done)
+        return sorted(self.verdicts.committed().difference(self.done()))
+
+    def done(self) -> list[str]:
+        """Shards of which every kind is committed, in order."""
+        return sorted(set.intersection(*(self.store(kind).committed() for kind in KINDS)))
 
 
 def extract_shard(job: ExtractJob, shard: str) -> dict[str, int]:
@@ -107,12 +114,15 @@ def extract_shard(job: ExtractJob, shard: str) -> dict[str, int]:
         entry = store.entry(shard)
         if entry is None:
             table, counts = _BUILD[kind](job, kept, known)
+            _check_counts(kind, rows=table.num_rows, counts=counts)
             meta = {
                 "questions": {"kept": len(kept), **dropped},
                 "counts": counts,
                 "lengths": _lengths(table),
                 "parents": parents,
             }
+            if kind == "trajectories":
+                meta["dynamics"] = dynamics.tally(kept, known)
             with store.lease(shard, timeout_s=60) as lease:
                 entry = store.commit(shard, table, lease=lease, config_hash=store.fingerprint, meta=meta)
         if entry.meta["parents"] != parents:
@@ -128,6 +138,19 @@ def _digest(store: Store, shard: str) -> str:
     if entry is None:
         raise DataError(f"{store.root}: shard {shard} is not committed; build and verify the debates first")
     return entry.sha256
+
+
+def _check_counts(kind: Kind, *, rows: int, counts: Mapping[str, int]) -> None:
+    """Every row is one that the counts know, and every candidate or question has one fate. Raises DataError."""
+    if kind == "trajectories":
+        known, whole, fates = rows, rows, ("to_right", "to_wrong")
+    elif kind == "prompts":
+        known, whole, fates = counts["questions"], counts["questions"], FIRST_ROUND
+    else:
+        known, whole = counts["kept"], counts["candidates"]
+        fates = tuple(fate for fate in counts if fate not in examples.BESIDE)
+    if rows != known or whole != sum(counts.get(fate, 0) for fate in fates):
+        raise DataError(f"{kind}: {rows} rows and these counts do not add up: {dict(counts)}; please report it")
 
 
 def _lengths(table: pa.Table) -> dict[str, int]:
@@ -168,7 +191,8 @@ def _prompts(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> 
         first = [t for t in debate.turns if t.role == "agent" and t.round == 1]
         labels = [verdicts[(t.work_id, t.round, t.agent)].label for t in first]
         correct, decided = labels.count("correct"), len(labels) - labels.count("undecided")
-        counts["all right" if correct == decided else "split" if correct else "none right"] += 1
+        split = "split" if correct else "none right"
+        counts["none decided" if not decided else "all right" if correct == decided else split] += 1
         rows.append(
             {
                 "problem_id": debate.problem.problem_id,
@@ -193,8 +217,9 @@ _BUILD: dict[Kind, Callable[[ExtractJob, Sequence[Debate], Verdicts], Built]] = 
 
 
 def totals(job: ExtractJob, kind: Kind) -> dict[str, Any]:
-    """Sums over the committed shards of one kind: shards, rows, questions kept and dropped, counts by fate, lengths."""
-    entries = job.store(kind).entries().values()
+    """Sums of one kind over the shards that are done: shards, rows, questions kept and dropped, counts by fate, lengths."""
+    committed = job.store(kind).entries()
+    entries = [committed[shard] for shard in job.done()]
     sums: dict[str, Counter[str]] = {name: Counter() for name in ("questions", "counts", "lengths")}
     for entry in entries:
         for name, total in sums.items():
@@ -204,3 +229,29 @@ def totals(job: ExtractJob, kind: Kind) -> dict[str, Any]:
         "rows": sum(entry.rows for entry in entries),
         **{name: dict(sorted(total.items())) for name, total in sums.items()},
     }
+
+
+def check_totals(job: ExtractJob) -> None:
+    """What went in is the sum of what came out at every stage: turns, verdicts, questions, and each kind's counts.
+
+    Reads manifests only. Raises CorruptData naming the stage whose sums differ.
+    """
+    shards = job.done()
+    debates, verdicts = Store(job.home, stage="debates", fingerprint=job.debates).entries(), job.verdicts.entries()
+    turns, judged = sum(debates[s].meta["turns"] for s in shards), sum(verdicts[s].rows for s in shards)
+    questions = sum(debates[s].meta["questions"] for s in shards)
+    found = {
+        "turns of all statuses": (turns, sum(sum(debates[s].meta["statuses"].values()) for s in shards)),
+        "verdicts": (turns, judged),
+        "verdicts of all labels": (judged, sum(sum(verdicts[s].meta.values()) for s in shards)),
+    }
+    for kind in KINDS:
+        total = totals(job, kind)
+        _check_counts(kind, rows=total["rows"], counts=total["counts"])
+        found[f"{kind}: questions kept and left out"] = (questions, sum(total["questions"].values()))
+    for name, (expected, number) in found.items():
+        if number != expected:
+            raise CorruptData(
+                f"{job.home}/ledger: {job.debates}: {name} are {number}, expected {expected}; remove the folders that "
+                "`agentark run extract` made of this run and extract again"
+            )

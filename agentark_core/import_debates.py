@@ -29,9 +29,12 @@ class Imported:
 
 
 def import_file(
-    file: Path, *, format: str, task: str, dataset: str, home: Path, max_bad_row_share: float = 0.01
+    file: Path, *, format: str, task: str, dataset: str, home: Path, max_bad_row_share: float = 0.01, license: str = ""
 ) -> Imported:
-    """Read, validate and commit recorded debates; bad rows go to bad_rows.jsonl beside them."""
+    """Read, validate and commit recorded debates; bad rows go to bad_rows.jsonl beside them.
+
+    license is what the user says that of the questions is, for data cards.
+    """
     read = importers.read_debates(file, format=format, task=task, dataset=dataset)
     rows = len(read.debates) + len(read.bad_rows)
     if len(read.bad_rows) > max_bad_row_share * rows:
@@ -51,6 +54,7 @@ def import_file(
     problem_store = ledger.Store(
         home, stage="problems", fingerprint=ledger.fingerprint("import-problems", **identity), config=identity
     )
+    problems.state_licence(problem_store, license)
     key = ledger.fingerprint("import-debates", **identity)
     store = ledger.Store(
         home,

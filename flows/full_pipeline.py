@@ -37,8 +37,15 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
     held_out = stage.load_held_out(config.evaluation.problems, config=config, home=home)
     questions = stage.load_training_problems(config.traces, home=home)
     judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)
+    hidden: dict[str, Any] = {
+        "run": {"name", "home"},
+        "tracking": True,
+        "problems": {"license"},
+        "evaluation": {"problems": {"license"}},
+        "examples": {"test_sets": {"__all__": {"license"}}},
+    }
     # Without a judge the key is what it was before there were any.
-    hidden: dict[str, Any] = {"run": {"name", "home"}, "tracking": True} | ({} if judge else {"verification": True})
+    hidden |= {} if judge else {"verification": True}
     key = fingerprint(
         "full-pipeline",
         config=config.model_dump(mode="json", exclude=hidden),

@@ -127,9 +127,10 @@ def load_problems(
         bad_rows += dropped
     if not kept:
         raise EmptyDataset(f"{loaded.source}: every question is also a held-out test question; choose another split")
+    shape = config.model_dump(mode="json", exclude={"license"})  # to state it later makes no other questions
     key = fingerprint(
         "problems",
-        config=config.model_dump(mode="json"),
+        config=shape,
         revision=loaded.revision,
         seed=seed,
         shard_size=shard_size,
@@ -139,8 +140,9 @@ def load_problems(
         home,
         stage="problems",
         fingerprint=key,
-        config={"problems": config.model_dump(mode="json"), "revision": loaded.revision, "seed": seed},
+        config={"problems": shape, "revision": loaded.revision, "seed": seed},
     )
+    problems.state_licence(store, config.license)
     shards = commit_problems(store, kept, shard_size=shard_size)
     if bad_rows:
         path = store.root / "bad_rows.jsonl"

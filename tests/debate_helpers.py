@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def make_debate(number: int, rounds: Answers, *, gold: int, stop_reason: str = "
 
 def make_home(home: Path, *shards: Sequence[Problem], **debate: Any) -> Store:
     """The ledger of a run whose questions are committed and whose debates are not: 00000, 00001, ..."""
-    problems = Store(home, stage="problems", fingerprint=QUESTIONS, config={"problems": "hand-written"})
+    problems = Store(home, stage="problems", fingerprint=QUESTIONS, config={"problems": {"source": "file"}})
     for number, shard in enumerate(shards):
         put(problems, f"{number:05d}", problems_to_table(shard))
     how = {"num_agents": 3, "num_rounds": 3, "quorum": 0, "summariser": "never"} | debate
@@ -100,7 +101,8 @@ def verify(home: Path, shard: str, debates: Sequence[Debate]) -> None:
     with Verifier(workers=1) as verifier:
         verdicts = verifier.verify_many(cases)
     keys = [(turn.work_id, turn.round, turn.agent) for _, turn in turns]
-    put(verdict_store(home, debates=RUN), shard, verdicts_to_table(dict(zip(keys, verdicts, strict=True))))
+    counts = dict(Counter(str(verdict.label) for verdict in verdicts))
+    put(verdict_store(home, debates=RUN), shard, verdicts_to_table(dict(zip(keys, verdicts, strict=True))), counts)
 
 
 def write_usage(store: Store, name: str, **fields: Any) -> Path:
