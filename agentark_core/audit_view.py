@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from agentark_core.audit import Audit, Item, Opinion
+from agentark_core.markdown import fenced, inline
 from agentark_core.terminal import counts, safe, share
 
 TAIL = 1_500
@@ -54,30 +53,17 @@ def markdown(audit: Audit) -> str:
 
 def _case(number: int, item: Item, opinion: Opinion) -> str:
     case, verdict = item.case, item.verdict
-    reason = f", {_inline(verdict.reason)}" if verdict.reason else ""
+    reason = f", {inline(verdict.reason)}" if verdict.reason else ""
     tail = case.response[-TAIL:]
     cut = f" (last {TAIL:,} of {len(case.response):,} characters)" if len(tail) < len(case.response) else ""
     return "\n\n".join(
         [
-            f"### {number}. {_inline(item.name)} ({case.task})",
-            f"- verdict: **{verdict.label}** ({_inline(verdict.method)}{reason})\n"
-            f"- second checker: **{opinion.label}** ({_inline(opinion.note)})",
-            f"Question\n\n{_fenced(case.question[:SHOWN])}",
-            f"Gold\n\n{_fenced(case.gold[-SHOWN:])}",
-            f"Extracted answer\n\n{_fenced((verdict.extracted or '')[:SHOWN])}",
-            f"Response{cut}\n\n{_fenced(tail)}",
+            f"### {number}. {inline(item.name)} ({case.task})",
+            f"- verdict: **{verdict.label}** ({inline(verdict.method)}{reason})\n"
+            f"- second checker: **{opinion.label}** ({inline(opinion.note)})",
+            f"Question\n\n{fenced(case.question[:SHOWN])}",
+            f"Gold\n\n{fenced(case.gold[-SHOWN:])}",
+            f"Extracted answer\n\n{fenced((verdict.extracted or '')[:SHOWN])}",
+            f"Response{cut}\n\n{fenced(tail)}",
         ]
     )
-
-
-def _fenced(text: str) -> str:
-    """A code block that nothing in the text can end."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{safe(text)}\n{fence}"
-
-
-def _inline(text: str) -> str:
-    """One line without markup, of at most 160 characters."""
-    line = " ".join(safe(text).split())
-    return re.sub(r"([\\`*_\[\]<>#|!&])", r"\\\1", line[:160])

@@ -199,6 +199,22 @@ def debates(
 
 
 @app.command()
+def card(
+    run: Annotated[str, typer.Argument(help="Fingerprint of a debate run that was extracted.")],
+    open_: Annotated[bool, typer.Option("--open", help="Show the page, with its figures, in a browser.")] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Print the data card of what was learned from a debate run: the newest, if it was extracted in several ways."""
+    from agentark_core.card import newest
+
+    page = newest(home, run)
+    typer.echo(page.with_suffix(".md").read_text(encoding="utf-8"))
+    typer.echo(f"with figures: {page}")
+    if open_:
+        typer.launch(str(page))
+
+
+@app.command()
 def watch(
     runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Fingerprints; default: newest.")] = None,
     home: Home = DEFAULT_HOME,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agentark_core import markdown
 from agentark_core.evaluation import EvalReport, EvalRow, PairedTest
 
 _WIDTH = 100
@@ -135,9 +136,7 @@ def _table(headers: tuple[str, ...]) -> Table:
 
 
 def _markdown(headers: tuple[str, ...], rows: list[tuple[str, ...]], *, left: int) -> str:
-    rule = ["---" if index < left else "---:" for index in range(len(headers))]
-    lines = [headers, rule, *rows]
-    return "\n".join("| " + " | ".join(_escape(cell) for cell in cells) + " |" for cells in lines) + "\n"
+    return markdown.table(headers, [[_escape(cell) for cell in cells] for cells in rows], left=left)
 
 
 def _escape(cell: str) -> str:

@@ -140,16 +140,20 @@ def _digest(store: Store, shard: str) -> str:
     return entry.sha256
 
 
-def _check_counts(kind: Kind, *, rows: int, counts: Mapping[str, int]) -> None:
-    """Every row is one that the counts know, and every candidate or question has one fate. Raises DataError."""
+def fates(kind: Kind, counts: Mapping[str, int]) -> tuple[str, tuple[str, ...]]:
+    """What a kind's counts divide, and the names of its parts: ("candidates", ("kept", "incorrect", ...))."""
     if kind == "trajectories":
-        known, whole, fates = rows, rows, ("to_right", "to_wrong")
-    elif kind == "prompts":
-        known, whole, fates = counts["questions"], counts["questions"], FIRST_ROUND
-    else:
-        known, whole = counts["kept"], counts["candidates"]
-        fates = tuple(fate for fate in counts if fate not in examples.BESIDE)
-    if rows != known or whole != sum(counts.get(fate, 0) for fate in fates):
+        return "flips", ("to_right", "to_wrong")
+    if kind == "prompts":
+        return "questions", FIRST_ROUND
+    return "candidates", tuple(fate for fate in counts if fate not in examples.BESIDE)
+
+
+def _check_counts(kind: Kind, *, rows: int, counts: Mapping[str, int]) -> None:
+    """Every row is one that the counts know, and all that went in has one fate. Raises DataError."""
+    whole, parts = fates(kind, counts)
+    known = counts["kept"] if whole == "candidates" else counts.get(whole, rows)
+    if rows != known or counts.get(whole, rows) != sum(counts.get(part, 0) for part in parts):
         raise DataError(f"{kind}: {rows} rows and these counts do not add up: {dict(counts)}; please report it")
 
 
@@ -217,7 +221,7 @@ _BUILD: dict[Kind, Callable[[ExtractJob, Sequence[Debate], Verdicts], Built]] = 
 
 
 def totals(job: ExtractJob, kind: Kind) -> dict[str, Any]:
-    """Sums of one kind over the shards that are done: shards, rows, questions kept and dropped, counts by fate, lengths."""
+    """Sums of one kind over the shards that are done: rows, questions kept and dropped, counts by fate, lengths."""
     committed = job.store(kind).entries()
     entries = [committed[shard] for shard in job.done()]
     sums: dict[str, Counter[str]] = {name: Counter() for name in ("questions", "counts", "lengths")}

@@ -79,9 +79,11 @@ def _flow(target: str) -> Any:
 def print_result(result: dict[str, Any]) -> dict[str, Any]:
     """Print the table of an evaluation, or the totals of a stage."""
     if "evaluation" in result:
-        from agentark_core import evaluation, evaluation_report
+        from agentark_core import evaluation, evaluation_report, yields
 
         print(evaluation_report.render_text(evaluation.from_json(result["evaluation"])))
+        if learned := result["student"].get("yield"):  # a record of an older version has none
+            print(yields.render_text(learned))
         version = result["registered"]
         print(f"report: {', '.join(result['report_paths'])}")
         print(f"registered: {version['name']} version {version['version']} (candidate); see `agentark models`")

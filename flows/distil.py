@@ -6,11 +6,12 @@ from typing import Any
 
 from prefect import flow
 
+from agentark_core import yields
 from agentark_core.config import DistilConfig
 from agentark_core.judge import setup
 from agentark_core.training.sft_data import read_metrics
 from flows import stage
-from flows.extraction_stage import debate_store, extract_runs
+from flows.extraction_stage import debate_store, extract_runs, write_cards
 from tasks.extract_tasks import example_set
 from tasks.registry_tasks import register_student
 from tasks.training_tasks import train_student
@@ -51,6 +52,7 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
             context="training",
             rows=examples.rows,
         )
+        cards = write_cards(jobs, run=run)
         student = train_student(config.student, examples=examples, sft=config.sft, home=home)
         curve_path = student.path.parent / "metrics.jsonl"
         run.log_artifact(curve_path)
@@ -75,6 +77,8 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
             "base_revision": student.base_revision,
             "examples": examples.rows,
             "example_counts": examples.counts,
+            "yield": [row for job in jobs for row in yields.rows(job)],
+            "cards": cards,
             "training": student.metrics,
             "registered": version,
             "lineage": lineage,

@@ -14,7 +14,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from agentark_core import evaluation, evaluation_report, model_files, strategies
+from agentark_core import evaluation, evaluation_report, model_files, strategies, yields
 from agentark_core.config import DebateConfig, EngineConfig, EvaluateConfig, ModelConfig
 from agentark_core.judge import setup
 from agentark_core.ledger import atomic_write_text
@@ -97,8 +97,13 @@ def student_methods(name: str, *, model: ModelConfig, config: EvaluateConfig, pr
     task_runner=stage.TASK_RUNNER,
     description=__doc__,
 )
-def evaluate_model(config: EvaluateConfig, *, parent_run_id: str = "") -> dict[str, Any]:
-    """Evaluate the student beside its base, the teacher and the debate; returns the report as plain data."""
+def evaluate_model(
+    config: EvaluateConfig, *, parent_run_id: str = "", learned: list[yields.Row] | None = None
+) -> dict[str, Any]:
+    """Evaluate the student beside its base, the teacher and the debate; returns the report as plain data.
+
+    learned: the yield table of what the student was distilled from, to be part of the report; full-pipeline knows it.
+    """
     home = stage.prepare_home(config.run)
     problems = stage.load_held_out(config.evaluation.problems, config=config, home=home)
     methods = []
@@ -126,23 +131,31 @@ def evaluate_model(config: EvaluateConfig, *, parent_run_id: str = "") -> dict[s
             context="evaluation",
             rows=problems.rows,
         )
-        paths = write_report(report, folder=home / "reports" / config.run.name)
+        paths = write_report(report, folder=home / "reports" / config.run.name, learned=learned or [])
         for path in paths:
             run.log_artifact(path)
         for (name, spec, _), row in zip(methods, report.rows, strict=True):
             model_id = run.log_model(name=name, revision=spec.model_revision, path=spec.model.path)
             run.log_metrics({f"accuracy/{name}": row.accuracy}, model_id=model_id, dataset=dataset)
     get_run_logger().info("\n%s", evaluation_report.render_text(report))
-    create_markdown_artifact(evaluation_report.render_markdown(report), key="evaluation")
+    create_markdown_artifact(_markdown(report, learned or []), key="evaluation")
     return {"report": evaluation.to_json(report), "paths": [str(path) for path in paths]}
 
 
-def write_report(report: evaluation.EvalReport, *, folder: Path) -> list[Path]:
-    """evaluation.json, evaluation.md and evaluation.png in folder."""
-    atomic_write_text(folder / "evaluation.json", json.dumps(evaluation.to_json(report), indent=2, sort_keys=True))
-    atomic_write_text(folder / "evaluation.md", evaluation_report.render_markdown(report))
+def write_report(report: evaluation.EvalReport, *, folder: Path, learned: list[yields.Row]) -> list[Path]:
+    """evaluation.json, evaluation.md and evaluation.png in folder; the first two hold the yield table too."""
+    data = evaluation.to_json(report) | ({"yield": learned} if learned else {})
+    atomic_write_text(folder / "evaluation.json", json.dumps(data, indent=2, sort_keys=True))
+    atomic_write_text(folder / "evaluation.md", _markdown(report, learned))
     evaluation_report.plot(report, folder / "evaluation.png")
     return [folder / name for name in ("evaluation.json", "evaluation.md", "evaluation.png")]
+
+
+def _markdown(report: evaluation.EvalReport, learned: list[yields.Row]) -> str:
+    parts = [evaluation_report.render_markdown(report)]
+    if learned:
+        parts.append(f"## What the student learned from\n\n{yields.render_markdown(learned)}")
+    return "\n".join(parts)
 
 
 def _contrasts(names: list[str], *, discussed: str) -> list[tuple[str, str]]:

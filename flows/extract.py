@@ -11,12 +11,12 @@ from agentark_core.config import ExtractConfig
 from agentark_core.extraction import KINDS
 from agentark_core.judge import setup
 from flows import stage
-from flows.extraction_stage import extract_runs
+from flows.extraction_stage import extract_runs, write_cards
 
 
 @flow(name="extract", flow_run_name=stage.run_name, task_runner=stage.TASK_RUNNER, description=__doc__)
 def extract(config: ExtractConfig) -> dict[str, Any]:
-    """Extract the shards that are new; returns the totals by debate run and kind."""
+    """Extract the shards that are new; returns the totals by debate run and kind, and the paths of the data cards."""
     home = stage.prepare_home(config.run)
     with stage.tracked("extract", config=config, home=home, parent_run_id="") as run:
         jobs = extract_runs(
@@ -39,4 +39,5 @@ def extract(config: ExtractConfig) -> dict[str, Any]:
                     context="training",
                     rows=made[job.debates][kind]["rows"],
                 )
-    return {f"{run} {kind}": totals for run, kinds in made.items() for kind, totals in kinds.items()}
+        cards = write_cards(jobs, run=run)
+    return {f"{run} {kind}": totals for run, kinds in made.items() for kind, totals in kinds.items()} | {"cards": cards}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect.artifacts import create_table_artifact
 
+from agentark_core import yields
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import ConfigError
 from agentark_core.extraction import ExtractJob
@@ -14,8 +15,9 @@ from agentark_core.judge import JudgeSetup
 from agentark_core.ledger import Store
 from agentark_core.prompts import Wording
 from agentark_core.stored import debate_runs
+from agentark_core.tracking import Run
 from flows.debate_stage import verify_all
-from tasks.extract_tasks import extract_run, yield_rows
+from tasks.extract_tasks import extract_run, write_card
 from tasks.trace_tasks import load_problems
 
 
@@ -33,8 +35,8 @@ def extract_runs(
     stores = [debate_store(home, fingerprint=name) for name in traces]
     tests = [load_problems(problems, home=home, seed=seed, shard_size=256).fingerprint for problems in config.test_sets]
     verify_all({s.fingerprint: tuple(sorted(s.entries())) for s in stores}, home=home, judge=judge)
-    jobs, table = [], []
-    for place, (name, store) in enumerate(zip(traces, stores, strict=True)):
+    jobs = []
+    for place, name in enumerate(traces):
         job = extract_run(
             name,
             earlier=list(traces[:place]),
@@ -46,10 +48,20 @@ def extract_runs(
             home=home,
         )
         jobs.append(job)
-        described = store.config
-        table += yield_rows(job, dataset=described["dataset"], teacher=described.get("model_revision", "imported"))
-    create_table_artifact(table, key="yield", description="What the debates gave to learn from")
+    table = [row for job in jobs for row in yields.rows(job)]
+    create_table_artifact(table, key="yield", description=f"What the debates gave to learn from; {yields.NOTE}")
     return jobs
+
+
+def write_cards(jobs: Sequence[ExtractJob], *, run: Run) -> list[str]:
+    """The data card of every extraction, kept with the MLflow run too; returns the pages' paths."""
+    pages = []
+    for job in jobs:
+        paths = write_card(job)
+        for path in paths:
+            run.log_artifact(path, folder=f"card-{job.debates}")
+        pages.append(str(paths[-1]))
+    return pages
 
 
 def debate_store(home: Path, *, fingerprint: str) -> Store:

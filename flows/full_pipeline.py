@@ -83,7 +83,9 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
             parent_run_id=run.run_id,
         )
         distilled = config.student.model_copy(update={"path": student["model"], "revision": ""})
-        evaluation = evaluate_model(_evaluate_config(config, student=distilled), parent_run_id=run.run_id)
+        evaluation = evaluate_model(
+            _evaluate_config(config, student=distilled), parent_run_id=run.run_id, learned=student["yield"]
+        )
         metrics = {row["name"]: row["accuracy"] for row in evaluation["report"]["rows"]}
         version = register_student(
             config.tracking,

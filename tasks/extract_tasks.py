@@ -8,16 +8,16 @@ import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefect import task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from agentark_core import extraction, prompts, question_filter
+from agentark_core import card, card_view, extraction, prompts, question_filter
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import EmptyDataset
-from agentark_core.extraction import KINDS, ExtractJob, Kind
+from agentark_core.extraction import ExtractJob, Kind
 from agentark_core.stored import JudgeKey
 from tasks.trace_tasks import user_errors_are_final
 
@@ -75,6 +75,15 @@ def extract_run(
     return job
 
 
+@task(task_run_name="card {job.debates}", cache_policy=NO_CACHE)
+def write_card(job: ExtractJob) -> list[Path]:
+    """The data card of what is extracted now, as Markdown and HTML, in place of the card of fewer shards."""
+    paths = card_view.write(card.describe(job), card.folder(job))
+    create_markdown_artifact(paths[0].read_text(encoding="utf-8"), key=f"card-{job.debates}")
+    get_run_logger().info("data card: %s", paths[1])
+    return paths
+
+
 def example_set(jobs: list[ExtractJob], kind: Kind) -> ExampleSet:
     """All rows of one kind. Raises EmptyDataset if there is none."""
     stores = [job.store(kind) for job in jobs]
@@ -95,24 +104,3 @@ def example_set(jobs: list[ExtractJob], kind: Kind) -> ExampleSet:
         rows=rows,
         counts=counts,
     )
-
-
-def yield_rows(job: ExtractJob, *, dataset: str, teacher: str) -> list[dict[str, Any]]:
-    """The table of what a debate run gave, a row for each kind (the paper's Table 3, with what was left out)."""
-    rows = []
-    for kind in KINDS:
-        total = extraction.totals(job, kind)
-        questions = total["questions"]
-        asked = sum(questions.values())
-        rows.append(
-            {
-                "data set": dataset,
-                "teacher": teacher,
-                "kind": kind,
-                "questions": asked,
-                "questions left out": asked - questions.get("kept", 0),
-                "rows": total["rows"],
-                "rows a question": round(total["rows"] / asked, 2) if asked else 0.0,
-            }
-        )
-    return rows

@@ -1,0 +1,189 @@
+"""A data card as Markdown and as one HTML page without scripts or links: the same sections in both.
+
+Text of models and data is shown, never obeyed: escaped for its format, with control and direction characters spelled
+out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from agentark_core import card_figures, yields
+from agentark_core.card import Card, Sample
+from agentark_core.dynamics import Share
+from agentark_core.ledger import atomic_write_text
+from agentark_core.markdown import fenced, inline, table
+from agentark_core.terminal import safe
+
+SHOWN = 1_500
+"""Characters of a text that are shown, from its beginning."""
+
+_BAR = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Cells of plain text, the first `left` columns aligned left."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A title, what to see (figures in HTML only: their numbers are in the tables), and our own words about it."""
+
+    title: str
+    figure: str = ""
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    samples: Sequence[Sample] = ()
+
+
+def write(card: Card, folder: Path) -> list[Path]:
+    """card.md and card.html in folder, each replaced at once."""
+    paths = [folder / "card.md", folder / "card.html"]
+    for path, text in zip(paths, (render_markdown(card), render_html(card)), strict=True):
+        atomic_write_text(path, text)
+    return paths
+
+
+def render_markdown(card: Card) -> str:
+    """GitHub Markdown; lengths have bars of characters in place of the figure."""
+    parts = [f"# {inline(_title(card))}"]
+    for section in sections(card):
+        parts.append(f"## {section.title}")
+        for shown in section.tables:
+            headers, *rows = ([_cell(cell) for cell in cells] for cells in (shown.headers, *shown.rows))
+            parts.append(table(headers, rows, left=shown.left).strip())
+        parts += section.notes
+        for sample in section.samples:
+            parts.append(f"### {inline(sample.name)}")
+            parts += [f"{inline(what)}{_cut(text)}\n\n{fenced(text[:SHOWN])}" for what, text in sample.texts.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def render_html(card: Card) -> str:
+    """One page for any browser: no network, no script, light and dark."""
+    environment = Environment(
+        loader=PackageLoader("agentark_core", "."),
+        autoescape=select_autoescape(["jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"safe_text": safe, "cut": _cut, "figure": Markup}
+    template = environment.get_template("card.html.jinja")
+    return template.render(title=_title(card), sections=list(sections(card)), shown=SHOWN)
+
+
+def sections(card: Card) -> Iterator[Section]:
+    """Everything that a card shows, in order."""
+    yield Section(title="Where it comes from", tables=[Table(headers=("what", "value"), rows=[*card.origin.items()])])
+    yield Section(
+        title="Yield",
+        tables=[
+            Table(headers=yields.COLUMNS, rows=[yields.cells(row) for row in card.yields], left=3),
+            Table(headers=yields.PAPER_COLUMNS, rows=yields.PAPER),
+        ],
+        notes=[yields.NOTE, yields.PAPER_NOTE],
+    )
+    yield Section(
+        title="What became of everything",
+        tables=[Table(headers=("what went in", "what came out", "number", "share, %"), rows=[*_fates(card)], left=2)],
+        notes=["The parts of each sum to what went in; they are checked whenever a card is written."],
+    )
+    yield _changes(card)
+    yield _lengths(card)
+    for kind, samples in card.samples.items():
+        yield Section(
+            title=f"Rows of {kind}",
+            notes=[f"{len(samples)} of {card.totals[kind]['rows']:,}, drawn with a fixed seed."],
+            samples=samples,
+        )
+    yield Section(
+        title="Files",
+        tables=[
+            Table(
+                headers=("kind", "folder in the ledger", "digest of what is committed"),
+                rows=[(kind, folder, digest) for kind, (folder, digest) in card.folders.items()],
+                left=3,
+            )
+        ],
+    )
+
+
+def _title(card: Card) -> str:
+    return f"Data card: what was learned from {card.dataset}, debates {card.run}"
+
+
+def _fates(card: Card) -> Iterator[tuple[str, str, str, str]]:
+    for what, parts in card.fates.items():
+        whole = sum(parts.values())
+        for part, number in parts.items():
+            yield what, part, f"{number:,}", f"{100 * number / whole:.1f}"
+        yield what, "all", f"{whole:,}", "100.0" if whole else "-"
+
+
+def _changes(card: Card) -> Section:
+    found = card.dynamics
+    shown = (
+        ("wrong agent turns right, by round", found.to_right_in),
+        ("right agent turns wrong, by round", found.to_wrong_in),
+        ("wrong agent turns right, by right peers", found.to_right),
+        ("right agent turns wrong, by right peers", found.to_wrong),
+        ("right minority of round 1 wins the last vote, by its size", found.minority),
+    )
+    rows = [(what, str(at), *_share(share)) for what, shares in shown for at, share in shares.items()]
+    if not rows:
+        return Section(title="What the debates changed", notes=["Nothing to see: no debate has two decided rounds."])
+    counts = card.totals["trajectories"]["counts"]
+    return Section(
+        title="What the debates changed",
+        figure=card_figures.flips(found),
+        tables=[Table(headers=("what", "at", "share, % [95 %]", "changed", "of", "questions"), rows=rows)],
+        notes=[
+            f"{counts['to_right']:,} flips to right and {counts['to_wrong']:,} to wrong are kept as trajectories, "
+            f"{counts['followed']:,} of them following a peer with the new answer. The table counts agents between "
+            "consecutive rounds with decided solutions; the intervals take questions as the unit, because the agents "
+            "of one question are not independent."
+        ],
+    )
+
+
+def _share(share: Share) -> tuple[str, str, str, str]:
+    interval = f"{100 * share.share:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+    return interval, f"{share.k:,}", f"{share.n:,}", f"{share.questions:,}"
+
+
+def _lengths(card: Card) -> Section:
+    by_kind: dict[str, dict[str, int]] = {k: total["lengths"] for k, total in card.totals.items() if total["lengths"]}
+    if not by_kind:
+        return Section(title="Lengths", notes=["No row has a text to learn."])
+    most = max(max(bins.values()) for bins in by_kind.values())
+    rows = [
+        (kind, card_figures.span(top), "█" * round(_BAR * bins[top] / most), f"{bins[top]:,}")
+        for kind, bins in by_kind.items()
+        for top in sorted(bins, key=int)
+    ]
+    return Section(
+        title="Lengths",
+        figure=card_figures.lengths(by_kind),
+        tables=[Table(headers=("kind", "characters", "", "rows"), rows=rows, left=3)],
+    )
+
+
+def _cell(text: str) -> str:
+    """Numbers and intervals as they are, anything else escaped."""
+    return text if re.fullmatch(r"[-0-9., %\[\]]*", text) else inline(text)
+
+
+def _cut(text: str) -> str:
+    return f" (first {SHOWN:,} of {len(text):,} characters)" if len(text) > SHOWN else ""
