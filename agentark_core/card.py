@@ -112,17 +112,20 @@ def _origin(job: ExtractJob, *, questions: int, shards: int) -> dict[str, str]:
     asked = Store(job.home, stage="problems", fingerprint=debates.config["problems"])
     source, how, judge = asked.config.get("problems"), debates.config.get("debate"), job.verdicts.config.get("judge")
     strategy = f"{how['strategy']}, {how['num_agents']} agents, {how['num_rounds']} rounds" if how else ""
-    return {
+    file = Path(source["path"]).name if source else ""
+    known = {
         "data set": debates.config["dataset"],
         "questions from": f"{source['source']}, split {source['split']}" if source else "imported debates",
-        "file": Path(source["path"]).name if source and source["path"] else "-",
-        "revision": asked.config.get("revision", "-"),
+        "file": file,
+        "revision": asked.config.get("revision", ""),
         "licence of the questions": problems.licence_of(asked) or "not stated",
         "teacher": debates.config.get("model_revision") or f"imported from {debates.config['imported_from']}",
         "discussion": strategy or "as imported",
         "verified by": f"rules, then a judge ({judge['model']})" if judge else "rules",
-        "debate run": f"{job.debates}: {questions:,} questions in {shards:,} shards",
+        "debate run": job.debates,
+        "extracted": f"{questions:,} questions, shards: {shards:,}",
     }
+    return {what: text for what, text in known.items() if text}
 
 
 # ---- sample rows

@@ -59,10 +59,11 @@ def flips(found: Dynamics) -> str:
         for panel, (what, right, wrong) in zip(axes, panels, strict=True):
             _points(panel, right, colour=BLUE, marker="o", offset=-0.08, label="wrong agent turns right")
             _points(panel, wrong, colour=ORANGE, marker="s", offset=0.08, label="right agent turns wrong")
-            panel.set_xticks(sorted({*right, *wrong}))
+            places = sorted({*right, *wrong})
+            panel.set_xticks(places)
+            panel.set_xlim(places[0] - 0.5, places[-1] + 0.5)
             panel.set_xlabel(what)
             panel.set_ylim(-4, 104)
-            panel.margins(x=0.1)
         axes[0].set_ylabel("agents that change, % [95 %]")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)

@@ -7,7 +7,7 @@ out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,21 +29,23 @@ _BAR = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Cells of plain text, the first `left` columns aligned left."""
+    """Cells of plain text, the first `left` columns aligned left, and our own words about them."""
 
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A title, what to see (figures in HTML only: their numbers are in the tables), and our own words about it."""
+    """What there is to see: a figure for HTML, a sketch of it in characters for Markdown; note is our own words."""
 
     title: str
     figure: str = ""
+    sketch: str = ""
     tables: Sequence[Table] = ()
-    notes: Sequence[str] = ()
+    note: str = ""
     samples: Sequence[Sample] = ()
 
 
@@ -56,18 +58,20 @@ def write(card: Card, folder: Path) -> list[Path]:
 
 
 def render_markdown(card: Card) -> str:
-    """GitHub Markdown; lengths have bars of characters in place of the figure."""
+    """GitHub Markdown."""
     parts = [f"# {inline(_title(card))}"]
     for section in sections(card):
         parts.append(f"## {section.title}")
+        if section.sketch:
+            parts.append(fenced(section.sketch))
         for shown in section.tables:
             headers, *rows = ([_cell(cell) for cell in cells] for cells in (shown.headers, *shown.rows))
-            parts.append(table(headers, rows, left=shown.left).strip())
-        parts += section.notes
+            parts += [table(headers, rows, left=shown.left).strip(), shown.note]
+        parts.append(section.note)
         for sample in section.samples:
             parts.append(f"### {inline(sample.name)}")
             parts += [f"{inline(what)}{_cut(text)}\n\n{fenced(text[:SHOWN])}" for what, text in sample.texts.items()]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def render_html(card: Card) -> str:
@@ -86,26 +90,26 @@ def render_html(card: Card) -> str:
 
 def sections(card: Card) -> Iterator[Section]:
     """Everything that a card shows, in order."""
-    yield Section(title="Where it comes from", tables=[Table(headers=("what", "value"), rows=[*card.origin.items()])])
+    origin = Table(headers=("what", "value"), rows=[*card.origin.items()], left=2)
+    yield Section(title="Where it comes from", tables=[origin])
     yield Section(
         title="Yield",
         tables=[
-            Table(headers=yields.COLUMNS, rows=[yields.cells(row) for row in card.yields], left=3),
-            Table(headers=yields.PAPER_COLUMNS, rows=yields.PAPER),
+            Table(headers=yields.COLUMNS, rows=[yields.cells(row) for row in card.yields], left=3, note=yields.NOTE),
+            Table(headers=yields.PAPER_COLUMNS, rows=yields.PAPER, note=yields.PAPER_NOTE),
         ],
-        notes=[yields.NOTE, yields.PAPER_NOTE],
     )
     yield Section(
         title="What became of everything",
         tables=[Table(headers=("what went in", "what came out", "number", "share, %"), rows=[*_fates(card)], left=2)],
-        notes=["The parts of each sum to what went in; they are checked whenever a card is written."],
+        note="The parts of each sum to what went in; they are checked whenever a card is written.",
     )
     yield _changes(card)
     yield _lengths(card)
     for kind, samples in card.samples.items():
         yield Section(
             title=f"Rows of {kind}",
-            notes=[f"{len(samples)} of {card.totals[kind]['rows']:,}, drawn with a fixed seed."],
+            note=f"{len(samples)} of {card.totals[kind]['rows']:,}, drawn with a fixed seed.",
             samples=samples,
         )
     yield Section(
@@ -143,18 +147,18 @@ def _changes(card: Card) -> Section:
     )
     rows = [(what, str(at), *_share(share)) for what, shares in shown for at, share in shares.items()]
     if not rows:
-        return Section(title="What the debates changed", notes=["Nothing to see: no debate has two decided rounds."])
+        return Section(title="What the debates changed", note="Nothing to see: no debate has two decided rounds.")
     counts = card.totals["trajectories"]["counts"]
     return Section(
         title="What the debates changed",
         figure=card_figures.flips(found),
         tables=[Table(headers=("what", "at", "share, % [95 %]", "changed", "of", "questions"), rows=rows)],
-        notes=[
+        note=(
             f"{counts['to_right']:,} flips to right and {counts['to_wrong']:,} to wrong are kept as trajectories, "
             f"{counts['followed']:,} of them following a peer with the new answer. The table counts agents between "
             "consecutive rounds with decided solutions; the intervals take questions as the unit, because the agents "
             "of one question are not independent."
-        ],
+        ),
     )
 
 
@@ -166,17 +170,21 @@ def _share(share: Share) -> tuple[str, str, str, str]:
 def _lengths(card: Card) -> Section:
     by_kind: dict[str, dict[str, int]] = {k: total["lengths"] for k, total in card.totals.items() if total["lengths"]}
     if not by_kind:
-        return Section(title="Lengths", notes=["No row has a text to learn."])
-    most = max(max(bins.values()) for bins in by_kind.values())
-    rows = [
-        (kind, card_figures.span(top), "█" * round(_BAR * bins[top] / most), f"{bins[top]:,}")
-        for kind, bins in by_kind.items()
-        for top in sorted(bins, key=int)
-    ]
+        return Section(title="Lengths", note="No row has a text to learn.")
+    tops = sorted({top for bins in by_kind.values() for top in bins}, key=int)
+    rows = [(card_figures.span(top), *(f"{bins.get(top, 0):,}" for bins in by_kind.values())) for top in tops]
     return Section(
         title="Lengths",
         figure=card_figures.lengths(by_kind),
-        tables=[Table(headers=("kind", "characters", "", "rows"), rows=rows, left=3)],
+        sketch="\n\n".join(_bars(kind, by_kind[kind], tops=tops) for kind in by_kind),
+        tables=[Table(headers=("characters", *(f"rows of {kind}" for kind in by_kind)), rows=rows)],
+    )
+
+
+def _bars(kind: str, bins: Mapping[str, int], *, tops: Sequence[str]) -> str:
+    most, numbers = max(bins.values()), [(top, bins.get(top, 0)) for top in tops]
+    return "\n".join(
+        [kind, *(f"{card_figures.span(top):>12} {'█' * round(_BAR * n / most)} {n:,}" for top, n in numbers)]
     )
 
 

@@ -57,8 +57,9 @@ def rows(job: ExtractJob) -> list[Row]:
 
 def cells(row: Row) -> list[str]:
     """A row as text."""
-    values = [row[name] for name in COLUMNS]
-    return ["-" if value is None else value if isinstance(value, str) else f"{value:,}" for value in values]
+    *names, asked, left_out, candidates, kept, a_question = (row[name] for name in COLUMNS)
+    numbers = ["-" if number is None else f"{number:,}" for number in (asked, left_out, candidates, kept)]
+    return [*names, *numbers, f"{a_question:.2f}"]
 
 
 def render_markdown(rows: Sequence[Row]) -> str:

@@ -66,7 +66,12 @@ def make_debate(number: int, rounds: Answers, *, gold: int, stop_reason: str = "
 
 def make_home(home: Path, *shards: Sequence[Problem], **debate: Any) -> Store:
     """The ledger of a run whose questions are committed and whose debates are not: 00000, 00001, ..."""
-    problems = Store(home, stage="problems", fingerprint=QUESTIONS, config={"problems": {"source": "file"}})
+    problems = Store(
+        home,
+        stage="problems",
+        fingerprint=QUESTIONS,
+        config={"problems": {"source": "file", "split": "train", "path": "t.jsonl"}},
+    )
     for number, shard in enumerate(shards):
         put(problems, f"{number:05d}", problems_to_table(shard))
     how = {"num_agents": 3, "num_rounds": 3, "quorum": 0, "summariser": "never"} | debate
