@@ -50,9 +50,9 @@ def dynamics(debates: Iterable[Debate], verdicts: Mapping[TurnKey, Verdict]) -> 
     for debate in debates:
         rounds = [
             {
-                turn.agent: verdicts[(turn.work_id, turn.round, turn.agent)].label == "correct"
+                turn.agent: verdicts[turn.key].label == "correct"
                 for turn in turns
-                if turn.status == "ok" and verdicts[(turn.work_id, turn.round, turn.agent)].label != "undecided"
+                if turn.status == "ok" and verdicts[turn.key].label != "undecided"
             }
             for turns in solutions(debate).values()
         ]
