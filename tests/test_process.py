@@ -11,7 +11,7 @@ from agentark_core import process
 from agentark_core.arkling import generator
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import DataError
-from agentark_core.types import Debate, Turn, Verdict, VerdictLabel
+from agentark_core.types import Debate, Problem, Turn, Verdict, VerdictLabel
 
 PROBLEM = make_problem(1, gold=199)
 RIGHT = "Step 1: 22 + 11 = 33\nStep 2: 33 * 9 = 297\nStep 3: 297 - 98 = 199\n\\boxed{199}"
@@ -25,9 +25,9 @@ def turn(round: int, agent: int, text: str) -> Turn:
 
 
 def build(
-    turns: list[Turn], labels: list[VerdictLabel], **config: object
+    turns: list[Turn], labels: list[VerdictLabel], *, problem: Problem = PROBLEM, **config: object
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    debate = Debate(work_id=turns[0].work_id, problem=PROBLEM, turns=tuple(turns), stop_reason="rounds")
+    debate = Debate(work_id=turns[0].work_id, problem=problem, turns=tuple(turns), stop_reason="rounds")
     verdicts = {
         t.key: Verdict(label=label, method="number", extracted="1") for t, label in zip(turns, labels, strict=True)
     }
