@@ -105,6 +105,8 @@ def _sum(parts: Any) -> dict[str, int]:
 def _fates(kind: Kind, counts: Mapping[str, int]) -> Iterator[tuple[str, dict[str, int]]]:
     what, parts = extraction.fates(kind, counts)
     yield what, {part: counts[part] for part in parts if counts.get(part)}
+    if kind == "process":
+        yield "steps", {part: counts[part] for part in ("positive", "negative", "silent") if counts.get(part)}
 
 
 def _origin(job: ExtractJob, *, questions: int, shards: int) -> dict[str, str]:
@@ -158,8 +160,16 @@ def _sample(kind: Kind, row: Mapping[str, Any]) -> Sample:
     if kind == "prompts":
         name = f"{row['problem_id']}, {row['correct']} of {row['decided']} first answers right"
         return Sample(name=name, texts={"prompt": prompt, "gold": row["gold"]})
-    corrective = ", corrective" if row["corrective"] else ""
     who = f"agent {row['agent']}" if row["agent"] else "summary"
+    if kind == "process":
+        steps = zip(row["completions"], row["labels"], row["weights"], strict=True)
+        marked = [f"[{'+' if label else '-' if weight else ' '}] {step.rstrip()}" for step, label, weight in steps]
+        verdict = "right" if row["correct"] else "wrong"
+        return Sample(
+            name=f"{row['problem_id']}, {who}, round {row['round']}, {verdict}",
+            texts={"prompt": prompt, "steps: right (+), wrong (-), without a label": "\n".join(marked)},
+        )
+    corrective = ", corrective" if row["corrective"] else ""
     return Sample(
         name=f"{row['problem_id']}, {who}, round {row['round']}{corrective}, weight {row['weight']:.2g}",
         texts={"prompt": prompt, "completion": row["completion"][0]["content"]},

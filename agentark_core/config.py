@@ -233,6 +233,14 @@ class ExamplesConfig(Section):
     augmentation_traces: int = Field(
         3, ge=1, le=3, description="Traces per question that differ in structure, for data augmentation."
     )
+    step_labels: Literal["evidence", "exact"] = Field(
+        "evidence", description="From the other traces of the debate, or checked line by line (arkling only)."
+    )
+    negatives: Literal["nearest", "first_wrong", "any_round"] = Field(
+        "nearest",
+        description="Wrong steps of other agents that a right one is set against (Eq. 7): of their last solutions that "
+        "at the nearest relative position, or the first; or the nearest of their solutions of any round.",
+    )
     test_sets: list[ProblemsConfig] = Field(
         default_factory=list, description="No question is learned from that one of these asks in other words."
     )

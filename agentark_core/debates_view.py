@@ -216,7 +216,7 @@ def _show(console: Console, debate: Debate, *, verdicts: dict[records.TurnKey, V
     console.print(f"gold: {safe(debate.problem.gold)}{decision}    {ended}    work id: {debate.work_id}")
     for turn in debate.turns:
         who = f"agent {turn.agent}" if turn.role == "agent" else turn.role
-        verdict = verdicts.get((turn.work_id, turn.round, turn.agent))
+        verdict = verdicts.get(turn.key)
         header = f"round {turn.round}, {who}: {safe(turn.answer or 'no answer')} {_mark(turn, verdicts)}"
         console.print(Rule(Text(header), align="left"))
         console.print(safe(turn.text))
@@ -237,5 +237,5 @@ def _verdicts(home: Path, run: str) -> dict[records.TurnKey, Verdict]:
 
 
 def _mark(turn: Turn, verdicts: dict[records.TurnKey, Verdict]) -> str:
-    verdict = verdicts.get((turn.work_id, turn.round, turn.agent))
+    verdict = verdicts.get(turn.key)
     return {"correct": "+", "incorrect": "x", "undecided": "?"}[verdict.label] if verdict else ""

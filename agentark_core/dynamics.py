@@ -63,9 +63,9 @@ def tally(debates: Iterable[Debate], verdicts: Mapping[TurnKey, Verdict]) -> Tal
     for debate in debates:
         rounds = {
             number: {
-                turn.agent: verdicts[(turn.work_id, turn.round, turn.agent)].label == "correct"
+                turn.agent: verdicts[turn.key].label == "correct"
                 for turn in turns
-                if turn.status == "ok" and verdicts[(turn.work_id, turn.round, turn.agent)].label != "undecided"
+                if turn.status == "ok" and verdicts[turn.key].label != "undecided"
             }
             for number, turns in solutions(debate).items()
         }

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import pyarrow as pa
 
@@ -20,11 +20,12 @@ from agentark_core import prompts
 from agentark_core.config import ExamplesConfig
 from agentark_core.diverse import diverse
 from agentark_core.errors import DataError
+from agentark_core.near_duplicates import near_duplicate_traces
 from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
 from agentark_core.types import Debate, SFTExample, Turn, Verdict
 
-EXAMPLES_VERSION = "examples-2"
+EXAMPLES_VERSION = "examples-3"
 """Changes with the selection rules: part of the examples' fingerprint."""
 
 MIN_CORRECT_AGENTS = 2
@@ -34,12 +35,6 @@ BESIDE = ("candidates", "corrective", "k1", "k2", "k3")
 """Counts that are no fate of a candidate."""
 
 Kind = Literal["rsft", "augmentation"]
-
-
-class Choose(Protocol):
-    """Positions of at most `limit` traces that differ in structure; the first trace is always chosen."""
-
-    def __call__(self, traces: Sequence[str], *, limit: int) -> list[int]: ...
 
 
 MESSAGES = pa.list_(
@@ -65,44 +60,6 @@ Counts = dict[str, int]
 """`candidates` and its parts, the fates of every turn that was looked at; beside them figures about the kept ones."""
 
 
-def rsft(debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, config: ExamplesConfig) -> tuple[list[Turn], Counts]:
-    """The turns of one debate that R-SFT learns from, corrective first (Eq. 1), and the counts by fate.
-
-    Candidates are the final round's turns and, with include_summary, the summary. Fates: `kept`, the statuses other
-    than ok, `incorrect`, `undecided`, `unverified` (no verdict), `duplicate` (same text again within the question) and
-    `over_cap`; beside them `corrective` (of the kept).
-    """
-    candidates = list(debate.final_turns)
-    if config.include_summary and debate.summary is not None:
-        candidates.append(debate.summary)
-    distinct, counts = _correct(debate, candidates, verdicts)
-    kept = distinct[: config.max_per_problem] if config.max_per_problem else distinct
-    wrong_before = _wrong_before(debate, verdicts)
-    counts.update(kept=len(kept), over_cap=len(distinct) - len(kept))
-    return kept, {**counts, "corrective": sum(turn.agent in wrong_before for turn in kept)}
-
-
-def augmentation(
-    debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, config: ExamplesConfig, choose: Choose = diverse
-) -> tuple[list[Turn], Counts]:
-    """The structurally different correct turns of one debate that data augmentation learns from (Eq. 2), by fate.
-
-    Candidates are the final round's turns of the agents. Fates as in `rsft`, with `few_correct` (fewer than two agents
-    are right, so the question is left out) and `same_structure` in place of over_cap; beside them `corrective`, and
-    `k1`, `k2`, `k3`: questions with so many chosen traces.
-    """
-    distinct, counts = _correct(debate, list(debate.final_turns), verdicts)
-    right = len(distinct) + counts["duplicate"]
-    if right < MIN_CORRECT_AGENTS:
-        counts.update(few_correct=len(distinct))
-        return [], {**counts, "corrective": 0}
-    chosen = [distinct[place] for place in choose([t.text for t in distinct], limit=config.augmentation_traces)]
-    wrong_before = _wrong_before(debate, verdicts)
-    counts.update(kept=len(chosen), same_structure=len(distinct) - len(chosen))
-    corrective = sum(turn.agent in wrong_before for turn in chosen)
-    return chosen, {**counts, "corrective": corrective, f"k{len(chosen)}": 1}
-
-
 def build(
     debates: Iterable[Debate],
     verdicts: Mapping[TurnKey, Verdict],
@@ -112,14 +69,28 @@ def build(
     wording: Wording,
     source_fingerprint: str,
 ) -> tuple[list[SFTExample], Counts]:
-    """Examples of one kind from many debates, with the sums of the counts. An augmented example weighs 1/k."""
-    select = {"rsft": rsft, "augmentation": augmentation}[kind]
+    """Examples of one kind from many debates (a shard of them: they are held in memory), and the counts by fate.
+
+    Candidates are the final round's turns and, for rsft with include_summary, the summary. Fates: `kept`, the statuses
+    other than ok, `incorrect`, `undecided`, `unverified` (no verdict), `duplicate` and `near_duplicate` (the text of
+    another one of the question, or hardly a word differs); for rsft `over_cap`; for augmentation `few_correct` (fewer
+    than two agents are right, so the question is left out) and `same_structure`. Beside them `corrective` (of the kept)
+    and, for augmentation, `k1`, `k2`, `k3`: questions with so many chosen traces. An augmented example weighs 1/k.
+    """
+    total: Counter[str] = Counter(candidates=0, kept=0, corrective=0, duplicate=0, near_duplicate=0)
+    found = [(debate, _correct(debate, verdicts, kind=kind, config=config, counts=total)) for debate in debates]
+    repeats = _repeats([turn for _, correct in found for turn in correct])
     examples: list[SFTExample] = []
-    total: Counter[str] = Counter(candidates=0, kept=0, corrective=0)
-    for debate in debates:
-        kept, counts = select(debate, verdicts, config=config)
-        total.update(counts)
+    for debate, correct in found:
+        distinct = [turn for turn in correct if turn.key not in repeats]
+        total.update(repeats[turn.key] for turn in correct if turn.key in repeats)
+        if kind == "rsft":
+            kept, left = _capped(distinct, config=config)
+        else:
+            kept, left = _diverse(distinct, right=len(correct), config=config)
+        total.update(left)
         wrong_before = _wrong_before(debate, verdicts)
+        total.update(kept=len(kept), corrective=sum(turn.agent in wrong_before for turn in kept))
         examples += [
             _example(
                 debate,
@@ -138,31 +109,48 @@ def build(
 
 
 def _correct(
-    debate: Debate, candidates: list[Turn], verdicts: Mapping[TurnKey, Verdict]
-) -> tuple[list[Turn], Counter[str]]:
-    """The distinct correct candidates: of agents that were wrong before, other agents, the summary; and the counts."""
-    counts: Counter[str] = Counter(candidates=len(candidates))
-    correct = []
-    for turn in candidates:
-        reason = _refusal(turn, verdicts)
-        if reason:
-            counts[reason] += 1
-        else:
-            correct.append(turn)
+    debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, kind: Kind, config: ExamplesConfig, counts: Counter[str]
+) -> list[Turn]:
+    """The correct candidates: of agents that were wrong before, other agents, the summary. The others are counted."""
+    candidates = list(debate.final_turns)
+    if kind == "rsft" and config.include_summary and debate.summary is not None:
+        candidates.append(debate.summary)
+    reasons = [_refusal(turn, verdicts) for turn in candidates]
+    counts.update(candidates=len(candidates))
+    counts.update(filter(None, reasons))
+    correct = [turn for turn, reason in zip(candidates, reasons, strict=True) if not reason]
     wrong_before = _wrong_before(debate, verdicts)
-    correct.sort(key=lambda turn: (turn.agent not in wrong_before, turn.role == "summariser", turn.agent))
-    first_with_text: dict[str, Turn] = {}
-    for turn in correct:
-        first_with_text.setdefault(turn.text, turn)
-    counts["duplicate"] += len(correct) - len(first_with_text)
-    return list(first_with_text.values()), counts
+    return sorted(correct, key=lambda turn: (turn.agent not in wrong_before, turn.role == "summariser", turn.agent))
+
+
+def _repeats(turns: Sequence[Turn]) -> dict[TurnKey, str]:
+    """The turns that repeat an earlier one of the same question, and how."""
+    matches = near_duplicate_traces([turn.text for turn in turns], [turn.work_id for turn in turns])
+    return {turns[match.index].key: "duplicate" if match.rule == "exact" else "near_duplicate" for match in matches}
+
+
+def _capped(distinct: list[Turn], *, config: ExamplesConfig) -> tuple[list[Turn], Counts]:
+    """What R-SFT learns from (Eq. 1), corrective first, and the fates of the rest."""
+    kept = distinct[: config.max_per_problem] if config.max_per_problem else distinct
+    return kept, {"over_cap": len(distinct) - len(kept)}
+
+
+def _diverse(distinct: list[Turn], *, right: int, config: ExamplesConfig) -> tuple[list[Turn], Counts]:
+    """The structurally different turns that data augmentation learns from (Eq. 2), and the fates of the rest.
+
+    right: agents that are right, whether with a text of their own or not.
+    """
+    if right < MIN_CORRECT_AGENTS:
+        return [], {"few_correct": len(distinct)}
+    chosen = [distinct[place] for place in diverse([t.text for t in distinct], limit=config.augmentation_traces)]
+    return chosen, {"same_structure": len(distinct) - len(chosen), f"k{len(chosen)}": 1}
 
 
 def _refusal(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> str:
     """Why a turn may not be trained on; empty if it may."""
     if turn.status != "ok":
         return turn.status
-    verdict = verdicts.get((turn.work_id, turn.round, turn.agent))
+    verdict = verdicts.get(turn.key)
     if verdict is None:
         return "unverified"
     return "" if verdict.label == "correct" else verdict.label
@@ -172,7 +160,7 @@ def _wrong_before(debate: Debate, verdicts: Mapping[TurnKey, Verdict]) -> set[in
     """Agents that the verifier found incorrect in a round before the last (the summariser speaks once)."""
     wrong = set()
     for turn in debate.turns:
-        verdict = verdicts.get((turn.work_id, turn.round, turn.agent))
+        verdict = verdicts.get(turn.key)
         if turn.role == "agent" and turn.round < debate.final_round and verdict and verdict.label == "incorrect":
             wrong.add(turn.agent)
     return wrong

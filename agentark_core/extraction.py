@@ -2,6 +2,7 @@
 
     rsft           every correct final trace, corrective first (examples.py)
     augmentation   up to three correct traces a question that differ in structure (examples.py)
+    process        labelled steps with their negatives from other agents, for a process reward model (process.py)
     trajectories   flips: wrong to right with both texts, right to wrong as negatives (trajectories.py)
     prompts        one row a question for GRPO: prompt, gold, task, and how often the first round was right
 
@@ -20,18 +21,31 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from agentark_core import dynamics, examples, prompts, question_filter, records, trajectories
+from agentark_core import dynamics, examples, process, prompts, question_filter, records, trajectories
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import CorruptData, DataError
+from agentark_core.examples import EXAMPLES_VERSION
 from agentark_core.ledger import Store, fingerprint
+from agentark_core.process import PROCESS_VERSION
+from agentark_core.steps import STEPS_VERSION
 from agentark_core.stored import JudgeKey, read_debates, verdict_store
 from agentark_core.structure import STRUCTURE_VERSION
 from agentark_core.types import Debate, Verdict
 
-Kind = Literal["rsft", "augmentation", "trajectories", "prompts"]
+Kind = Literal["rsft", "augmentation", "process", "trajectories", "prompts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-EXTRACTION_VERSION = "extraction-2"
+EXTRACTION_VERSION = "extraction-3"
+
+_SHAPED_BY: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "rsft": (("include_summary", "max_per_problem"), (EXAMPLES_VERSION,)),
+    "augmentation": (("augmentation_traces",), (EXAMPLES_VERSION, STRUCTURE_VERSION)),
+    "process": (("include_summary", "step_labels", "negatives"), (PROCESS_VERSION, STEPS_VERSION)),
+    "trajectories": ((), (STRUCTURE_VERSION,)),
+    "prompts": ((), ()),
+}
+"""Per kind the options of ExamplesConfig and the versions of the rules that shape it. (test_sets shape the questions
+that are dropped.)"""
 
 PROMPT_SCHEMA = pa.schema(
     [
@@ -74,15 +88,16 @@ class ExtractJob:
 
     def store(self, kind: Kind) -> Store:
         """The ledger stage of one kind."""
+        options, versions = _SHAPED_BY[kind]
         shape = {
             "kind": kind,
             "debates": self.debates,
             "dropped": self.dropped,
             "verdicts": self.verdicts.fingerprint,
-            "examples": self.config.model_dump(mode="json", exclude={"test_sets"}),  # those shape `dropped`
+            "options": self.config.model_dump(mode="json", include=set(options)),
             "wording": self.wording,
             "prompt_hash": prompts.prompt_hash(),
-            "versions": [EXTRACTION_VERSION, examples.EXAMPLES_VERSION, STRUCTURE_VERSION],
+            "versions": [EXTRACTION_VERSION, *versions],
         }
         return Store(self.home, stage=kind, fingerprint=fingerprint("extract", **shape), config=shape)
 
@@ -146,7 +161,8 @@ def fates(kind: Kind, counts: Mapping[str, int]) -> tuple[str, tuple[str, ...]]:
         return "flips", ("to_right", "to_wrong")
     if kind == "prompts":
         return "questions", FIRST_ROUND
-    return "candidates", tuple(fate for fate in counts if fate not in examples.BESIDE)
+    beside = process.BESIDE if kind == "process" else examples.BESIDE
+    return "candidates", tuple(fate for fate in counts if fate not in beside)
 
 
 def _check_counts(kind: Kind, *, rows: int, counts: Mapping[str, int]) -> None:
@@ -180,6 +196,10 @@ def _examples(kind: examples.Kind) -> Callable[[ExtractJob, Sequence[Debate], Ve
     return build
 
 
+def _process(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> Built:
+    return process.build(debates, verdicts, config=job.config, wording=job.wording, source_fingerprint=job.debates)
+
+
 def _trajectories(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> Built:
     flips = [flip for debate in debates for flip in trajectories.flips(debate, verdicts)]
     right = sum(flip.to_right for flip in flips)
@@ -193,7 +213,7 @@ def _prompts(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> 
     rows = []
     for debate in debates:
         first = [t for t in debate.turns if t.role == "agent" and t.round == 1]
-        labels = [verdicts[(t.work_id, t.round, t.agent)].label for t in first]
+        labels = [verdicts[t.key].label for t in first]
         correct, decided = labels.count("correct"), len(labels) - labels.count("undecided")
         split = "split" if correct else "none right"
         counts["none decided" if not decided else "all right" if correct == decided else split] += 1
@@ -215,6 +235,7 @@ def _prompts(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> 
 _BUILD: dict[Kind, Callable[[ExtractJob, Sequence[Debate], Verdicts], Built]] = {
     "rsft": _examples("rsft"),
     "augmentation": _examples("augmentation"),
+    "process": _process,
     "trajectories": _trajectories,
     "prompts": _prompts,
 }

@@ -104,4 +104,4 @@ def vote_label(debate: Debate, turns: Sequence[Turn], verdicts: Mapping[TurnKey,
 
 
 def _label(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> VerdictLabel:
-    return verdicts[(turn.work_id, turn.round, turn.agent)].label
+    return verdicts[turn.key].label

@@ -27,6 +27,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate
 from typing import Literal
 
@@ -162,6 +163,7 @@ def _numbers(text: str) -> set[Result]:
     return {_value(match[0]) for line in lines for match in _NUMBER.finditer(line)}
 
 
+@lru_cache(maxsize=1 << 16)
 def _value(numeral: str) -> Result:
     number = parse_number(numeral)
     return numeral if number is None else number.value

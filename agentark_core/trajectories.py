@@ -109,7 +109,7 @@ def to_table(flips: Iterable[Flip]) -> pa.Table:
 
 
 def _decided(turns: Iterable[Turn], verdicts: Mapping[TurnKey, Verdict]) -> dict[int, tuple[Turn, bool]]:
-    labels = {turn.agent: (turn, verdicts[(turn.work_id, turn.round, turn.agent)].label) for turn in turns}
+    labels = {turn.agent: (turn, verdicts[turn.key].label) for turn in turns}
     return {
         agent: (turn, label == "correct")
         for agent, (turn, label) in labels.items()

@@ -95,6 +95,11 @@ class Turn:
     thinking: str = ""
     shown_limit: int = 0
 
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """(work_id, round, agent)."""
+        return self.work_id, self.round, self.agent
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debate:

@@ -4,7 +4,7 @@
 
 A ledger of verified debates is made first (not timed): five agents in one round and a summary, 2M traces at the paper's
 342,000 questions. Lengths of traces are log-normal, median 190 words and sigma 0.5 in the log, as GSM8K and MATH
-solutions are; each holds as many equations as fit. 65 % of the agents are right. Then:
+solutions are; each step is a line with an equation. 65 % of the agents are right. Then:
 
     extract    every shard, all kinds, in one process a core, the question filter included
     pyarrow    the same worker processes read the same parts and write the same output tables, nothing else
@@ -47,7 +47,7 @@ def trace(rng: random.Random, *, answer: int) -> str:
     words: list[str] = []
     for _ in range(round(math.exp(rng.gauss(math.log(190), 0.5)) / 12)):
         a, b = rng.randrange(2, 99), rng.randrange(2, 99)
-        words += [*rng.choices(WORDS, k=7), f"{a} + {b} = {a + b}."]
+        words += [*rng.choices(WORDS, k=7), f"{a} + {b} = {a + b}.\n"]
     return " ".join([*words, f"The answer is \\boxed{{{answer}}}."])
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.events import emit_event
 
-from agentark_core.config import BuildTracesConfig
-from agentark_core.judge import setup
+from agentark_core.config import BuildTracesConfig, ExamplesConfig, ExtractConfig
+from agentark_core.judge import JudgeSetup, judged_by, setup
 from flows import stage
 from flows.debate_stage import complete_debates
 
@@ -40,4 +41,29 @@ def build_traces(config: BuildTracesConfig, *, parent_run_id: str = "") -> dict[
         )
         run.log_metrics({key: value for key, value in totals.items() if isinstance(value, (int, float))})
         stage.counts_table("traces", totals)
+    if not parent_run_id:  # full-pipeline extracts by itself
+        _announce(config, home=home, debates=totals["fingerprint"], judge=judge)
     return {**totals, "bad_rows": problem_set.bad_rows, "home": str(Path(home))}
+
+
+def _announce(config: BuildTracesConfig, *, home: Path, debates: str, judge: JudgeSetup | None) -> None:
+    """Tell Prefect that the debates are committed and verified: deployment extract/after-debates runs on this event.
+
+    Also said when nothing was new, so that a run that died before saying it says it when it is started again.
+    """
+    held_out = config.held_out
+    if held_out and held_out.path:  # the worker runs elsewhere
+        held_out = held_out.model_copy(update={"path": str(Path(held_out.path).resolve())})
+    extract = ExtractConfig(
+        run=config.run.model_copy(update={"home": str(Path(home).resolve())}),
+        traces=[debates],
+        prompts=config.teacher.prompts,
+        examples=ExamplesConfig(test_sets=[held_out] if held_out else []),
+        verification=judged_by(judge),
+        tracking=config.tracking,
+    )
+    emit_event(
+        event="agentark.debates.committed",
+        resource={"prefect.resource.id": f"agentark.debates.{debates}", "prefect.resource.name": config.run.name},
+        payload={"extract": extract.model_dump(mode="json")},
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from agentark_core import examples, prompts
 from agentark_core.config import ExamplesConfig
 from agentark_core.types import Debate, Problem, Turn, TurnStatus, Verdict, VerdictLabel
@@ -66,12 +68,33 @@ LABELS: dict[tuple[int, int], VerdictLabel] = {
 def test_correct_final_traces_and_the_summary_are_kept_corrective_first() -> None:
     rows, counts = build(TURNS, LABELS)
     assert [(row.round, row.agent, row.corrective) for row in rows] == [(2, 2, True), (2, 3, False), (3, 0, False)]
-    assert counts == {"candidates": 5, "kept": 3, "corrective": 1, "duplicate": 1, "over_cap": 0, "truncated": 1}
+    assert counts == {
+        "candidates": 5,
+        "kept": 3,
+        "corrective": 1,
+        "duplicate": 1,
+        "near_duplicate": 0,
+        "over_cap": 0,
+        "truncated": 1,
+    }
     assert {row.weight for row in rows} == {1.0}
     assert [row.completion for row in rows] == ["right", "other", "summary"]
     expected = tuple((m["role"], m["content"]) for m in prompts.first_answer("2 + 2?", wording="general"))
     assert {row.prompt for row in rows} == {expected}
     assert len({row.example_id for row in rows}) == 3
+
+
+def test_a_trace_of_which_hardly_a_word_differs_is_a_near_duplicate_within_its_question_only() -> None:
+    text = "First we add the 2 red apples and the 2 green apples to see that there are 4 apples in the whole basket {}."
+    turns = [turn(2, 1, text.format("now")), turn(2, 2, text.format("then")), turn(2, 3, "2 + 2 = 4")]
+    labels: dict[tuple[int, int], VerdictLabel] = {(2, agent): "correct" for agent in (1, 2, 3)}
+    rows, counts = build(turns, labels)
+    assert [row.agent for row in rows] == [1, 3] and (counts["duplicate"], counts["near_duplicate"]) == (0, 1)
+    other = [dataclasses.replace(t, work_id="w2", problem_id="p2") for t in turns[:1]]
+    both = [Debate(work_id=t[0].work_id, problem=PROBLEM, turns=tuple(t), stop_reason="rounds") for t in (turns, other)]
+    known = verdicts(labels) | {("w2", 2, 1): Verdict(label="correct", method="number", extracted="4")}
+    rows, _ = examples.build(both, known, config=ExamplesConfig(), wording="general", source_fingerprint="f1")
+    assert [(row.work_id, row.agent) for row in rows] == [("w1", 1), ("w1", 3), ("w2", 1)]
 
 
 def test_the_cap_keeps_the_corrective_trace() -> None:
@@ -94,6 +117,7 @@ def test_incorrect_undecided_and_unverified_are_counted_apart() -> None:
         "kept": 0,
         "corrective": 0,
         "duplicate": 0,
+        "near_duplicate": 0,
         "incorrect": 1,
         "over_cap": 0,
         "truncated": 1,
@@ -148,6 +172,7 @@ def test_augmentation_keeps_traces_of_different_structure_and_weighs_a_question_
         "kept": 2,
         "corrective": 1,
         "duplicate": 0,
+        "near_duplicate": 0,
         "same_structure": 1,
         "k2": 1,
     }
@@ -163,6 +188,7 @@ def test_augmentation_leaves_out_a_question_with_one_correct_agent() -> None:
         "kept": 0,
         "corrective": 0,
         "duplicate": 0,
+        "near_duplicate": 0,
         "few_correct": 1,
         "incorrect": 1,
         "undecided": 1,

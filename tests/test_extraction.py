@@ -44,7 +44,8 @@ def job(home: Path, *, tests: list[str] | None = None) -> ExtractJob:
 def test_every_candidate_and_question_is_accounted_for_in_each_kind(home: Path) -> None:
     made = job(home)
     assert made.missing() == ["00000"]
-    assert extraction.extract_shard(made, "00000") == {"rsft": 2, "augmentation": 1, "trajectories": 2, "prompts": 2}
+    rows = {"rsft": 2, "augmentation": 1, "process": 2, "trajectories": 2, "prompts": 2}
+    assert extraction.extract_shard(made, "00000") == rows
     rsft = extraction.totals(made, "rsft")
     assert rsft["questions"] == {"kept": 2} and rsft["rows"] == 2
     counts = rsft["counts"]
@@ -53,6 +54,7 @@ def test_every_candidate_and_question_is_accounted_for_in_each_kind(home: Path) 
         "kept": 2,
         "corrective": 2,
         "duplicate": 2,
+        "near_duplicate": 0,
         "incorrect": 2,
         "over_cap": 0,
     }, "equal texts of a question are learned once; the corrected agents come first"

@@ -12,6 +12,7 @@ from typing import Any
 import mlflow
 import pytest
 
+from agentark_core.extraction import KINDS
 from agentark_core.ledger import Store
 from agentark_core.stored import debate_runs, read_debates, read_verdicts
 
@@ -61,8 +62,12 @@ def test_questions_in_registered_student_out_and_a_second_run_does_nothing(agent
     home = tmp_path / "home"
     config = arkling_config(home)
     done = agentark("run", "full-pipeline", config)
-    assert "R-SFT student greedy" in done.stdout
+    assert "R-SFT student greedy" in done.stdout and "44,838" in done.stdout
     assert_nothing_lost(home)
+    report = (home / "reports" / "test" / "evaluation.md").read_text(encoding="utf-8")
+    assert "What the student learned from" in report and "906k" in report
+    learned = {row["kind"]: row for row in evaluation_of(home)["yield"]}
+    assert set(learned) == set(KINDS) and 0 < learned["rsft"]["rows"] < learned["rsft"]["candidates"]
 
     rows = {row["name"]: row for row in evaluation_of(home)["rows"]}
     assert {
@@ -176,6 +181,13 @@ def test_imported_debates_are_verified_and_learned_from(agentark: Cli, tmp_path:
     extraction = {"run": config["run"], "traces": [run]}
     made = agentark("run", "extract", extraction).stdout
     assert "'to_right': 20" in made and "'kept': 10" in made
+    (page,) = home.glob(f"cards/{run}-*/card.html")
+    assert str(page) in made and "licence of the questions" in page.read_text(encoding="utf-8")
+    assert "| imported | imported | rsft | 10 | 0 | 30 |" in agentark("card", run, "--home", home).stdout
+    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    kept = {file.path for run_ in runs for file in client.list_artifacts(run_.info.run_id, f"card-{run}")}
+    assert kept == {f"card-{run}/card.md", f"card-{run}/card.html"}
     parts = sorted(home.glob("ledger/*/part-*.parquet"))
     assert agentark("run", "extract", extraction).stdout == made
     assert "examples: 10" in agentark("run", "distil", config).stdout, "equal texts of a question are learned once"
