@@ -18,8 +18,8 @@ Row = dict[str, Any]
 
 COLUMNS = ("data set", "teacher", "kind", "questions", "left out", "candidates", "rows", "rows a question")
 NOTE = (
-    "questions: all that were debated; left out: test questions and repeats among them. candidates: traces of the last "
-    "round and summaries. rows: what was kept. rows a question: over all questions that were debated."
+    "questions: all that were debated; left out: test questions and repeats among them. candidates: traces that were "
+    "looked at. rows: what was kept. rows a question: over all questions that were debated."
 )
 PAPER_COLUMNS = ("data set", "questions", "traces", "traces a question")
 PAPER = (
@@ -29,8 +29,8 @@ PAPER = (
     ("MedMCQA", "183k", "1.1M", "6"),
 )
 PAPER_NOTE = (
-    "The paper's Table 3 (arXiv 2602.03955), as published: six traces a question everywhere, which is every trace of "
-    "five agents and the summary, so nothing was filtered. They compare with our candidates, not with our rows."
+    "The paper's Table 3 (arXiv 2602.03955), as published: six traces a question everywhere, which is the last trace "
+    "of each of five agents and the summary, so nothing was filtered. It compares with our candidates, not our rows."
 )
 
 
