@@ -259,10 +259,16 @@ def totals(job: ExtractJob, kind: Kind) -> dict[str, Any]:
 def check_totals(job: ExtractJob) -> None:
     """What went in is the sum of what came out at every stage: turns, verdicts, questions, and each kind's counts.
 
-    Reads manifests only. Raises CorruptData naming the stage whose sums differ.
+    Reads manifests only. Raises CorruptData naming the stage whose sums differ, DataError if one is gone.
     """
     shards = job.done()
     debates, verdicts = Store(job.home, stage="debates", fingerprint=job.debates).entries(), job.verdicts.entries()
+    for shard in shards:
+        if shard not in debates or shard not in verdicts:
+            raise DataError(
+                f"{job.home}/ledger: {job.debates}: shard {shard} was extracted and its debates or verdicts are gone; "
+                "run build-traces (or the import) and then `agentark run extract` again"
+            )
     turns, judged = sum(debates[s].meta["turns"] for s in shards), sum(verdicts[s].rows for s in shards)
     questions = sum(debates[s].meta["questions"] for s in shards)
     found = {

@@ -115,6 +115,12 @@ def test_sums_that_differ_between_stages_are_refused(tmp_path: Path) -> None:
         card.describe(extract(tmp_path))
 
 
+def test_a_shard_whose_verdicts_are_gone_is_named(job: ExtractJob) -> None:
+    (job.verdicts.root / "manifest" / "00001.json").unlink()
+    with pytest.raises(DataError, match="shard 00001 was extracted"):
+        card.describe(job)
+
+
 def test_counts_that_lose_a_row_are_refused(job: ExtractJob, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in KINDS:
         (job.store(kind).root / "manifest" / "00001.json").unlink()
