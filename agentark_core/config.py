@@ -236,10 +236,10 @@ class ExamplesConfig(Section):
     step_labels: Literal["evidence", "exact"] = Field(
         "evidence", description="From the other traces of the debate, or checked line by line (arkling only)."
     )
-    negatives: Literal["nearest", "first_wrong", "any_round"] = Field(
-        "nearest",
-        description="Wrong steps of other agents that a right one is set against (Eq. 7): of their last solutions that "
-        "at the nearest relative position, or the first; or the nearest of their solutions of any round.",
+    negatives: Literal["any_round", "nearest", "first_wrong"] = Field(
+        "any_round",
+        description="Wrong steps of other agents that a right one is set against (Eq. 7): that at the nearest relative "
+        "position of each of their wrong solutions of any round; or of the last round only; or of those the first.",
     )
     test_sets: list[ProblemsConfig] = Field(
         default_factory=list, description="No question is learned from that one of these asks in other words."

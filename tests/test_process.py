@@ -51,7 +51,7 @@ LABELS: list[VerdictLabel] = ["incorrect", "correct", "correct", "incorrect", "i
 
 
 def test_rows_join_to_their_trace_and_every_step_has_a_label_a_weight_and_a_reason() -> None:
-    rows, counts = build(DEBATE, LABELS)
+    rows, counts = build(DEBATE, LABELS, negatives="nearest")
     assert [row["agent"] for row in rows] == [1, 2, 3, 4] and [row["correct"] for row in rows] == [
         True,
         True,
@@ -75,7 +75,7 @@ def test_rows_join_to_their_trace_and_every_step_has_a_label_a_weight_and_a_reas
 
 
 def test_a_right_step_is_set_against_the_nearest_wrong_step_of_each_other_agent() -> None:
-    found = negatives(build(DEBATE, LABELS)[0])
+    found = negatives(build(DEBATE, LABELS, negatives="nearest")[0])
     assert found[1] == [[], [(3, 2), (4, 1)], [(3, 2), (4, 2)], [(3, 3), (4, 3)]]
     assert found[3] == [[], [], [], []], "an incorrect trace has no right step by evidence"
 
@@ -85,8 +85,9 @@ def test_the_first_wrong_step_and_solutions_of_any_round_are_options() -> None:
     assert found[1][1:] == [[(3, 2), (4, 0)]] * 3
     turns = [turn(1, 1, EARLY), turn(1, 2, LATE), turn(2, 1, RIGHT), turn(2, 2, EACH)]
     labels: list[VerdictLabel] = ["incorrect", "incorrect", "correct", "correct"]
-    assert not any(any(step) for steps in negatives(build(turns, labels)[0]).values() for step in steps)
-    rows, counts = build(turns, labels, negatives="any_round")
+    last = negatives(build(turns, labels, negatives="nearest")[0])
+    assert not any(any(step) for steps in last.values() for step in steps)
+    rows, counts = build(turns, labels)
     assert counts["candidates"] == 4 and [(row["round"], row["agent"]) for row in rows] == [
         (1, 1),
         (1, 2),
