@@ -99,7 +99,7 @@ def test_what_went_in_is_the_sum_of_what_came_out_and_each_row_is_in_the_yield(e
     sums = {what: sum(parts.values()) for what, parts in made.fates.items()}
     assert sums["turns, by status"] == sums["turns, by verdict"] == 21
     assert sums["questions"] == sums["debates, by how they ended"] == sums["prompts: questions"] == 4
-    assert {sums[f"{kind}: candidates"] for kind in ("rsft", "augmentation", "process")} == {12}
+    assert (sums["rsft: candidates"], sums["augmentation: candidates"], sums["process: candidates"]) == (12, 12, 21)
     assert made.fates["prompts: questions"] == {"all right": 1, "split": 2, "none right": 1}
     rows = {row["kind"]: row for row in made.yields}
     assert rows["rsft"]["candidates"] == 12 and rows["rsft"]["rows a question"] == made.totals["rsft"]["rows"] / 4
