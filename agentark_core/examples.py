@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from functools import partial
+from typing import Literal
 
 import pyarrow as pa
 
@@ -22,7 +23,7 @@ from agentark_core.diverse import diverse
 from agentark_core.errors import DataError
 from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
-from agentark_core.types import Debate, SFTExample, Turn, Verdict
+from agentark_core.types import Debate, SelectedBy, Selection, SFTExample, Turn, Verdict
 
 EXAMPLES_VERSION = "examples-2"
 """Changes with the selection rules: part of the examples' fingerprint."""
@@ -30,16 +31,13 @@ EXAMPLES_VERSION = "examples-2"
 MIN_CORRECT_AGENTS = 2
 """Fewer leave a question out of data augmentation (method.md section 2)."""
 
-BESIDE = ("candidates", "corrective", "k1", "k2", "k3")
+SELECTORS: dict[SelectedBy, str] = {"llm": "selector_llm", "retried": "selector_retried", "rules": "selector_fallback"}
+"""Questions by who chose their traces, where an LLM was to choose."""
+
+BESIDE = ("candidates", "corrective", "k1", "k2", "k3", *SELECTORS.values())
 """Counts that are no fate of a candidate."""
 
 Kind = Literal["rsft", "augmentation"]
-
-
-class Choose(Protocol):
-    """Positions of at most `limit` traces that differ in structure; the first trace is always chosen."""
-
-    def __call__(self, traces: Sequence[str], *, limit: int) -> list[int]: ...
 
 
 MESSAGES = pa.list_(
@@ -83,24 +81,43 @@ def rsft(debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, config: Example
 
 
 def augmentation(
-    debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, config: ExamplesConfig, choose: Choose = diverse
+    debate: Debate,
+    verdicts: Mapping[TurnKey, Verdict],
+    *,
+    config: ExamplesConfig,
+    selections: Mapping[str, Selection] | None = None,
 ) -> tuple[list[Turn], Counts]:
     """The structurally different correct turns of one debate that data augmentation learns from (Eq. 2), by fate.
 
     Candidates are the final round's turns of the agents. Fates as in `rsft`, with `few_correct` (fewer than two agents
     are right, so the question is left out) and `same_structure` in place of over_cap; beside them `corrective`, and
-    `k1`, `k2`, `k3`: questions with so many chosen traces.
+    `k1`, `k2`, `k3`: questions with so many chosen traces. selections: what an LLM chose of the debates with two or
+    more different correct traces, by work_id, and then one of SELECTORS beside the fates; None: the rules choose.
     """
-    distinct, counts = _correct(debate, list(debate.final_turns), verdicts)
+    distinct, counts = correct_solutions(debate, verdicts)
     right = len(distinct) + counts["duplicate"]
     if right < MIN_CORRECT_AGENTS:
         counts.update(few_correct=len(distinct))
         return [], {**counts, "corrective": 0}
-    chosen = [distinct[place] for place in choose([t.text for t in distinct], limit=config.augmentation_traces)]
+    if selections is None or len(distinct) == 1:
+        chosen = [distinct[place] for place in diverse([t.text for t in distinct], limit=config.augmentation_traces)]
+    else:
+        selection = selections[debate.work_id]
+        by_key = {(turn.round, turn.agent): turn for turn in distinct}
+        chosen = [by_key[key] for key in selection.turns]
+        counts[SELECTORS[selection.by]] += 1
     wrong_before = _wrong_before(debate, verdicts)
     counts.update(kept=len(chosen), same_structure=len(distinct) - len(chosen))
     corrective = sum(turn.agent in wrong_before for turn in chosen)
     return chosen, {**counts, "corrective": corrective, f"k{len(chosen)}": 1}
+
+
+def correct_solutions(debate: Debate, verdicts: Mapping[TurnKey, Verdict]) -> tuple[list[Turn], Counter[str]]:
+    """The distinct correct turns of the last round, agents that were wrong before first; and the counts of the others.
+
+    Data augmentation chooses of them.
+    """
+    return _correct(debate, list(debate.final_turns), verdicts)
 
 
 def build(
@@ -111,9 +128,13 @@ def build(
     config: ExamplesConfig,
     wording: Wording,
     source_fingerprint: str,
+    selections: Mapping[str, Selection] | None = None,
 ) -> tuple[list[SFTExample], Counts]:
-    """Examples of one kind from many debates, with the sums of the counts. An augmented example weighs 1/k."""
-    select = {"rsft": rsft, "augmentation": augmentation}[kind]
+    """Examples of one kind from many debates, with the sums of the counts. An augmented example weighs 1/k.
+
+    selections: see augmentation.
+    """
+    select = rsft if kind == "rsft" else partial(augmentation, selections=selections)
     examples: list[SFTExample] = []
     total: Counter[str] = Counter(candidates=0, kept=0, corrective=0)
     for debate in debates:
