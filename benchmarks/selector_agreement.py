@@ -4,11 +4,11 @@
 
 For every verified debate with at least two different correct traces in its last round both choose 1 to --limit of them;
 the engine runs in this process. `random` is the control: at each question as many traces as the LLM chose, drawn with
---seed. Overlap is the Jaccard index of two chosen sets, averaged over questions. Distinct: the share of pairs of chosen
-traces whose operations differ by at least diverse.MIN_OPERATIONS (a pair without operations does not). First: the share
-of questions where trace 1 is chosen. All of it over the questions that the LLM decided (where the rules decided in its
-place is counted apart), and over those of them with more than --limit traces: with fewer, all may be chosen and
-selectors agree without a look. 95 % intervals take questions as the unit. Prints a table, then one JSON object.
+--seed. Overlap is the Jaccard index of two chosen sets, averaged over questions. Distinct: of the chosen pairs with
+operations, the share that differ by at least diverse.MIN_OPERATIONS of them. First: the share of questions where
+trace 1 is chosen. All of it over the questions that the LLM decided (where the rules decided in its place is counted
+apart), and over those of them with more than --limit traces: with fewer, all may be chosen and selectors agree without
+a look. 95 % intervals take questions as the unit. Prints a table, then one JSON object.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def overlap(one: Sequence[set[int]], other: Sequence[set[int]]) -> dict[str, flo
 
 
 def distinct(asked: Sequence[Choice], chosen: Sequence[set[int]]) -> dict[str, float | int | None]:
-    """Share of the pairs of chosen traces that differ in their operations."""
+    """Share of the pairs of chosen traces, one of which has operations at least, that differ in them."""
     clusters = []
     for choice, places in zip(asked, chosen, strict=True):
         structures = [operations(choice.traces[place]) for place in sorted(places)]
-        pairs = [operation_distance(a, b) >= MIN_OPERATIONS for a, b in combinations(structures, 2)]
+        pairs = [operation_distance(a, b) >= MIN_OPERATIONS for a, b in combinations(structures, 2) if a or b]
         if pairs:
             clusters.append((sum(pairs), len(pairs)))
     return ratio(clusters)
