@@ -225,6 +225,30 @@ class VerificationConfig(Section):
     judge: JudgeConfig | None = Field(None, description="Empty: rules alone.")
 
 
+class SelectorConfig(Section):
+    """An LLM that selects which correct traces of a question differ in structure. It sees the question and them."""
+
+    model: ModelConfig = Field(description="The selector; the paper's is of the teacher's size.")
+    engine: EngineConfig | None = Field(
+        None,
+        description="Engines of the selector; empty: those of the flow's `engine` section, in this process unless the "
+        "selector is the teacher.",
+    )
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.7, max_tokens=64), description="Sampling of each reply."
+    )
+
+    @model_validator(mode="after")
+    def _can_select(self) -> Self:
+        if self.sampling.temperature == 0:
+            raise ValueError("at temperature 0 the second try repeats the first reply: raise sampling.temperature")
+        if self.model.prompts == "arkling" or self.model.path.startswith("arkling:"):
+            raise ValueError("the tiny arkling models cannot select; name an instruction-tuned model")
+        if self.engine is not None and self.engine.kind == "replay":
+            raise ValueError("recorded generations cannot select; use engine.kind vllm or openai")
+        return self
+
+
 class ExamplesConfig(Section):
     """Which verified traces become examples to learn from (method.md section 3)."""
 
@@ -241,9 +265,20 @@ class ExamplesConfig(Section):
         description="Wrong steps of other agents that a right one is set against (Eq. 7): that at the nearest relative "
         "position of each of their wrong solutions of any round; or of the last round only; or of those the first.",
     )
+    selector: SelectorConfig | None = Field(
+        None, description="The LLM that selects them; empty: the rules of docs/howto/extract.md, without a model."
+    )
     test_sets: list[ProblemsConfig] = Field(
         default_factory=list, description="No question is learned from that one of these asks in other words."
     )
+
+    @model_validator(mode="after")
+    def _something_to_select(self) -> Self:
+        if self.selector is not None and self.augmentation_traces == 1:
+            raise ValueError(
+                "augmentation_traces 1 leaves a selector nothing to select: set it to 2 or 3, or leave selector empty"
+            )
+        return self
 
 
 class SFTConfig(Section):

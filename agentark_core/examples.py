@@ -23,7 +23,7 @@ from agentark_core.errors import DataError
 from agentark_core.near_duplicates import near_duplicate_traces
 from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
-from agentark_core.types import Debate, SFTExample, Turn, Verdict
+from agentark_core.types import Debate, SelectedBy, Selection, SFTExample, Turn, Verdict
 
 EXAMPLES_VERSION = "examples-3"
 """Changes with the selection rules: part of the examples' fingerprint."""
@@ -31,7 +31,10 @@ EXAMPLES_VERSION = "examples-3"
 MIN_CORRECT_AGENTS = 2
 """Fewer leave a question out of data augmentation (method.md section 2)."""
 
-BESIDE = ("candidates", "corrective", "k1", "k2", "k3")
+SELECTORS: dict[SelectedBy, str] = {"llm": "selector_llm", "retried": "selector_retried", "rules": "selector_fallback"}
+"""Questions by who chose their traces, where an LLM was to choose."""
+
+BESIDE = ("candidates", "corrective", "k1", "k2", "k3", *SELECTORS.values())
 """Counts that are no fate of a candidate."""
 
 Kind = Literal["rsft", "augmentation"]
@@ -68,6 +71,7 @@ def build(
     config: ExamplesConfig,
     wording: Wording,
     source_fingerprint: str,
+    selections: Mapping[str, Selection] | None = None,
 ) -> tuple[list[SFTExample], Counts]:
     """Examples of one kind from many debates (a shard of them: they are held in memory), and the counts by fate.
 
@@ -76,18 +80,19 @@ def build(
     another one of the question, or hardly a word differs); for rsft `over_cap`; for augmentation `few_correct` (fewer
     than two agents are right, so the question is left out) and `same_structure`. Beside them `corrective` (of the kept)
     and, for augmentation, `k1`, `k2`, `k3`: questions with so many chosen traces. An augmented example weighs 1/k.
+
+    selections: what an LLM chose of the debates with two or more different correct traces, by work_id, and then one of
+    SELECTORS beside the fates; None: the rules choose.
     """
     total: Counter[str] = Counter(candidates=0, kept=0, corrective=0, duplicate=0, near_duplicate=0)
-    found = [(debate, _correct(debate, verdicts, kind=kind, config=config, counts=total)) for debate in debates]
-    repeats = _repeats([turn for _, correct in found for turn in correct])
+    summaries = kind == "rsft" and config.include_summary
     examples: list[SFTExample] = []
-    for debate, correct in found:
-        distinct = [turn for turn in correct if turn.key not in repeats]
-        total.update(repeats[turn.key] for turn in correct if turn.key in repeats)
+    for debate, distinct, right in distinct_correct(debates, verdicts, summaries=summaries, counts=total):
         if kind == "rsft":
             kept, left = _capped(distinct, config=config)
         else:
-            kept, left = _diverse(distinct, right=len(correct), config=config)
+            selection = selections[debate.work_id] if selections is not None and len(distinct) > 1 else None
+            kept, left = _diverse(distinct, right=right, selection=selection, config=config)
         total.update(left)
         wrong_before = _wrong_before(debate, verdicts)
         total.update(kept=len(kept), corrective=sum(turn.agent in wrong_before for turn in kept))
@@ -108,12 +113,22 @@ def build(
     return examples, dict(sorted(total.items()))
 
 
+def distinct_correct(
+    debates: Iterable[Debate], verdicts: Mapping[TurnKey, Verdict], *, summaries: bool, counts: Counter[str]
+) -> list[tuple[Debate, list[Turn], int]]:
+    """Of every debate its different correct last solutions, of agents that were wrong before first, then the summary;
+    and how many were right, repeats included. `candidates` and the fates of the others are added to counts."""
+    found = [(debate, _correct(debate, verdicts, summaries=summaries, counts=counts)) for debate in debates]
+    repeats = _repeats([turn for _, correct in found for turn in correct])
+    counts.update(repeats.values())
+    return [(debate, [turn for turn in correct if turn.key not in repeats], len(correct)) for debate, correct in found]
+
+
 def _correct(
-    debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, kind: Kind, config: ExamplesConfig, counts: Counter[str]
+    debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, summaries: bool, counts: Counter[str]
 ) -> list[Turn]:
-    """The correct candidates: of agents that were wrong before, other agents, the summary. The others are counted."""
     candidates = list(debate.final_turns)
-    if kind == "rsft" and config.include_summary and debate.summary is not None:
+    if summaries and debate.summary is not None:
         candidates.append(debate.summary)
     reasons = [_refusal(turn, verdicts) for turn in candidates]
     counts.update(candidates=len(candidates))
@@ -135,15 +150,23 @@ def _capped(distinct: list[Turn], *, config: ExamplesConfig) -> tuple[list[Turn]
     return kept, {"over_cap": len(distinct) - len(kept)}
 
 
-def _diverse(distinct: list[Turn], *, right: int, config: ExamplesConfig) -> tuple[list[Turn], Counts]:
+def _diverse(
+    distinct: list[Turn], *, right: int, selection: Selection | None, config: ExamplesConfig
+) -> tuple[list[Turn], Counts]:
     """The structurally different turns that data augmentation learns from (Eq. 2), and the fates of the rest.
 
     right: agents that are right, whether with a text of their own or not.
     """
     if right < MIN_CORRECT_AGENTS:
         return [], {"few_correct": len(distinct)}
-    chosen = [distinct[place] for place in diverse([t.text for t in distinct], limit=config.augmentation_traces)]
-    return chosen, {"same_structure": len(distinct) - len(chosen), f"k{len(chosen)}": 1}
+    counts = {}
+    if selection is None:
+        chosen = [distinct[place] for place in diverse([t.text for t in distinct], limit=config.augmentation_traces)]
+    else:
+        by_key = {(turn.round, turn.agent): turn for turn in distinct}
+        chosen = [by_key[key] for key in selection.turns]
+        counts[SELECTORS[selection.by]] = 1
+    return chosen, {"same_structure": len(distinct) - len(chosen), f"k{len(chosen)}": 1, **counts}
 
 
 def _refusal(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> str:

@@ -7,8 +7,8 @@
     prompts        one row a question for GRPO: prompt, gold, task, and how often the first round was right
 
 Shards are extracted once: when a run grows, only its new shards are read. A shard of a kind is committed with its
-counts, and the digests of the debates and verdicts that it came from. What goes in is the sum of what comes out by
-fate, in every shard and over the run (`check_totals`).
+counts, and the digests of the debates, verdicts and selections that it came from. What goes in is the sum of what comes
+out by fate, in every shard and over the run (`check_totals`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from agentark_core import dynamics, examples, process, prompts, question_filter, records, trajectories
+from agentark_core import dynamics, examples, process, prompts, question_filter, records, selections, trajectories
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import CorruptData, DataError
 from agentark_core.examples import EXAMPLES_VERSION
-from agentark_core.ledger import Store, fingerprint
+from agentark_core.ledger import ManifestEntry, Store, fingerprint
 from agentark_core.process import PROCESS_VERSION
+from agentark_core.selections import SelectionJob, SelectorKey
 from agentark_core.steps import STEPS_VERSION
-from agentark_core.stored import JudgeKey, read_debates, verdict_store
+from agentark_core.stored import JudgeKey, digest, parents, read_debates, verdict_store
 from agentark_core.structure import STRUCTURE_VERSION
-from agentark_core.types import Debate, Verdict
+from agentark_core.types import Debate, Selection, Verdict
 
 Kind = Literal["rsft", "augmentation", "process", "trajectories", "prompts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -71,7 +72,8 @@ class ExtractJob:
     """What shapes the extraction of one debate run; small enough to go to a worker process.
 
     debates and dropped are the fingerprints of a debate run and of its question_filter list. judge: whose verdicts
-    count; None takes those of the rules alone.
+    count; None takes those of the rules alone. selector: whose selections shape the kind augmentation; None takes the
+    rules.
     """
 
     home: Path
@@ -80,16 +82,30 @@ class ExtractJob:
     config: ExamplesConfig
     wording: prompts.Wording
     judge: JudgeKey | None = None
+    selector: SelectorKey | None = None
 
     @property
     def verdicts(self) -> Store:
         """The verdicts that count."""
         return verdict_store(self.home, debates=self.debates, judge=self.judge)
 
+    @property
+    def selections(self) -> Store | None:
+        """The selections of the selector, if there is one."""
+        if self.selector is None:
+            return None
+        return SelectionJob(
+            home=self.home,
+            debates=self.debates,
+            judge=self.judge,
+            limit=self.config.augmentation_traces,
+            selector=self.selector,
+        ).store
+
     def store(self, kind: Kind) -> Store:
         """The ledger stage of one kind."""
         options, versions = _SHAPED_BY[kind]
-        shape = {
+        shape: dict[str, Any] = {
             "kind": kind,
             "debates": self.debates,
             "dropped": self.dropped,
@@ -99,6 +115,8 @@ class ExtractJob:
             "prompt_hash": prompts.prompt_hash(),
             "versions": [EXTRACTION_VERSION, *versions],
         }
+        if kind == "augmentation" and self.selections is not None:
+            shape["selections"] = self.selections.fingerprint
         return Store(self.home, stage=kind, fingerprint=fingerprint("extract", **shape), config=shape)
 
     def missing(self) -> list[str]:
@@ -113,46 +131,56 @@ class ExtractJob:
 def extract_shard(job: ExtractJob, shard: str) -> dict[str, int]:
     """Commit every kind of one shard; returns the rows by kind. Kinds that are committed already are left as they are.
 
-    Raises CorruptData if a committed kind came from other debates or verdicts than there are now.
+    Raises DataError if what it is made from is not committed, CorruptData if a committed kind (or the selections) came
+    from other debates or verdicts than there are now.
     """
     verdicts = job.verdicts
-    debates = Store(job.home, stage="debates", fingerprint=job.debates)
-    parents = {store.stage: _digest(store, shard) for store in (debates, verdicts)}
-    known = records.table_to_verdicts(verdicts.read(shards=[shard]))
+    came_from = parents(job.home, debates=job.debates, verdicts=verdicts, shard=shard)
+    selected = job.selections
     reasons = question_filter.reasons(Store(job.home, stage=question_filter.STAGE, fingerprint=job.dropped))
     all_debates = list(read_debates(job.home, fingerprint=job.debates, shards=[shard]))
-    kept = [debate for debate in all_debates if debate.problem.problem_id not in reasons]
     dropped = Counter(reasons[d.problem.problem_id] for d in all_debates if d.problem.problem_id in reasons)
+    material = Material(
+        debates=[debate for debate in all_debates if debate.problem.problem_id not in reasons],
+        verdicts=records.table_to_verdicts(verdicts.read(shards=[shard])),
+        selections=None if selected is None else _read_selections(selected, shard, came_from=came_from),
+    )
     rows: dict[str, int] = {}
     for kind in KINDS:
         store = job.store(kind)
         entry = store.entry(shard)
+        of_kind = came_from
+        if kind == "augmentation" and selected is not None:
+            of_kind = {**came_from, selected.stage: digest(selected, shard)}
         if entry is None:
-            table, counts = _BUILD[kind](job, kept, known)
+            table, counts = _BUILD[kind](job, material)
             _check_counts(kind, rows=table.num_rows, counts=counts)
             meta = {
-                "questions": {"kept": len(kept), **dropped},
+                "questions": {"kept": len(material.debates), **dropped},
                 "counts": counts,
                 "lengths": _lengths(table),
-                "parents": parents,
+                "parents": of_kind,
             }
             if kind == "trajectories":
-                meta["dynamics"] = dynamics.tally(kept, known)
+                meta["dynamics"] = dynamics.tally(material.debates, material.verdicts)
             with store.lease(shard, timeout_s=60) as lease:
                 entry = store.commit(shard, table, lease=lease, config_hash=store.fingerprint, meta=meta)
-        if entry.meta["parents"] != parents:
-            raise CorruptData(
-                f"{store.root}: shard {shard} came from other debates than the ledger has now; remove the folder"
-            )
+        _check_parents(store, shard, entry, came_from=of_kind)
         rows[kind] = entry.rows
     return rows
 
 
-def _digest(store: Store, shard: str) -> str:
-    entry = store.entry(shard)
-    if entry is None:
-        raise DataError(f"{store.root}: shard {shard} is not committed; build and verify the debates first")
-    return entry.sha256
+def _read_selections(store: Store, shard: str, *, came_from: dict[str, str]) -> dict[str, Selection]:
+    digest(store, shard)  # raises if there are none
+    _check_parents(store, shard, store.entries()[shard], came_from=came_from)
+    return selections.read(store, shard)
+
+
+def _check_parents(store: Store, shard: str, entry: ManifestEntry, *, came_from: dict[str, str]) -> None:
+    if entry.meta["parents"] != came_from:
+        raise CorruptData(
+            f"{store.root}: shard {shard} came from other debates than the ledger has now; remove the folder"
+        )
 
 
 def fates(kind: Kind, counts: Mapping[str, int]) -> tuple[str, tuple[str, ...]]:
@@ -183,37 +211,57 @@ def _lengths(table: pa.Table) -> dict[str, int]:
 
 
 Built = tuple[pa.Table, dict[str, int]]
-Verdicts = Mapping[records.TurnKey, Verdict]
 
 
-def _examples(kind: examples.Kind) -> Callable[[ExtractJob, Sequence[Debate], Verdicts], Built]:
-    def build(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> Built:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What every kind is made from: debates that may be learned from, the verdicts, and selections by work_id."""
+
+    debates: Sequence[Debate]
+    verdicts: Mapping[records.TurnKey, Verdict]
+    selections: Mapping[str, Selection] | None
+
+
+def _examples(kind: examples.Kind) -> Callable[[ExtractJob, Material], Built]:
+    def build(job: ExtractJob, material: Material) -> Built:
         rows, counts = examples.build(
-            debates, verdicts, kind=kind, config=job.config, wording=job.wording, source_fingerprint=job.debates
+            material.debates,
+            material.verdicts,
+            kind=kind,
+            config=job.config,
+            wording=job.wording,
+            source_fingerprint=job.debates,
+            selections=material.selections,
         )
         return examples.to_table(rows), counts
 
     return build
 
 
-def _process(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> Built:
-    return process.build(debates, verdicts, config=job.config, wording=job.wording, source_fingerprint=job.debates)
+def _process(job: ExtractJob, material: Material) -> Built:
+    return process.build(
+        material.debates,
+        material.verdicts,
+        config=job.config,
+        wording=job.wording,
+        source_fingerprint=job.debates,
+    )
 
 
-def _trajectories(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> Built:
-    flips = [flip for debate in debates for flip in trajectories.flips(debate, verdicts)]
+def _trajectories(job: ExtractJob, material: Material) -> Built:
+    flips = [flip for debate in material.debates for flip in trajectories.flips(debate, material.verdicts)]
     right = sum(flip.to_right for flip in flips)
     followed = sum(flip.followed is not None for flip in flips)
-    counts = {"debates": len(debates), "to_right": right, "to_wrong": len(flips) - right, "followed": followed}
+    counts = {"debates": len(material.debates), "to_right": right, "to_wrong": len(flips) - right, "followed": followed}
     return trajectories.to_table(flips), counts
 
 
-def _prompts(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> Built:
-    counts: Counter[str] = Counter(questions=len(debates))
+def _prompts(job: ExtractJob, material: Material) -> Built:
+    counts: Counter[str] = Counter(questions=len(material.debates))
     rows = []
-    for debate in debates:
+    for debate in material.debates:
         first = [t for t in debate.turns if t.role == "agent" and t.round == 1]
-        labels = [verdicts[t.key].label for t in first]
+        labels = [material.verdicts[t.key].label for t in first]
         correct, decided = labels.count("correct"), len(labels) - labels.count("undecided")
         split = "split" if correct else "none right"
         counts["none decided" if not decided else "all right" if correct == decided else split] += 1
@@ -232,7 +280,7 @@ def _prompts(job: ExtractJob, debates: Sequence[Debate], verdicts: Verdicts) -> 
     return pa.Table.from_pylist(rows, schema=PROMPT_SCHEMA), dict(counts)
 
 
-_BUILD: dict[Kind, Callable[[ExtractJob, Sequence[Debate], Verdicts], Built]] = {
+_BUILD: dict[Kind, Callable[[ExtractJob, Material], Built]] = {
     "rsft": _examples("rsft"),
     "augmentation": _examples("augmentation"),
     "process": _process,

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from agentark_core import model_files, prompts
+from agentark_core.asking import ask_each, engine_of, fitting_prompt, read_json
 from agentark_core.config import EngineConfig, JudgeConfig, ModelConfig, SamplingConfig, VerificationConfig
 from agentark_core.discussion import Generates
 from agentark_core.engines.base import Request
@@ -36,12 +37,6 @@ VERDICT_SCHEMA: dict[str, Any] = {
     "required": ["verdict"],
     "additionalProperties": False,
 }
-MAX_REPLY = 200
-"""Characters of a vote; a longer one is unreadable."""
-
-MAX_OPEN = 512
-"""Cases whose votes are asked for at once."""
-
 Vote = Literal["correct", "incorrect"]
 
 
@@ -85,16 +80,13 @@ class JudgeSetup:
 def setup(
     config: JudgeConfig | None, *, engine: EngineConfig | None = None, teacher: ModelConfig | None = None
 ) -> JudgeSetup | None:
-    """The judge of a flow whose section `engine` runs `teacher`; None without a judge. Raises ModelError.
+    """The judge of a flow whose section `engine` runs `teacher` (see engine_of); None without a judge.
 
-    A judge without an engine section of its own takes the flow's: the very same where it is the teacher, so that one
-    start serves both, else in this process.
+    Raises ModelError.
     """
     if config is None:
         return None
-    flow = engine or EngineConfig()
-    same = config.model == teacher and flow.kind != "replay"
-    used = config.engine or (flow if same else flow.in_process())
+    used = engine_of(config.model, config.engine, flow=engine, teacher=teacher)
     return JudgeSetup(config=config, engine=used, revision=model_files.source(config.model, used)[1])
 
 
@@ -139,29 +131,17 @@ async def judge(
     cases: Sequence[JudgeCase], *, engine: Generates, votes: int, sampling: SamplingConfig
 ) -> list[Verdict]:
     """One verdict (method "judge") a case, in order. Whatever the engine raises ends all of it."""
-    room = asyncio.Semaphore(MAX_OPEN)
 
-    async def one(case: JudgeCase) -> Verdict:
-        async with room:
-            return await _judge_one(case, engine=engine, votes=votes, sampling=sampling)
+    async def ask(case: JudgeCase) -> Verdict:
+        return await _judge_one(case, engine=engine, votes=votes, sampling=sampling)
 
-    distinct = list(dict.fromkeys(cases))
-    tasks = [asyncio.create_task(one(case)) for case in distinct]
-    try:
-        verdicts = dict(zip(distinct, await asyncio.gather(*tasks), strict=True))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return [verdicts[case] for case in cases]
+    return await ask_each(cases, ask)
 
 
 async def _judge_one(case: JudgeCase, *, engine: Generates, votes: int, sampling: SamplingConfig) -> Verdict:
     messages = prompts.judge_answer(case.question, gold=case.gold, answer=case.answer)
-    # UTF-8, as tokenizers want it: an answer may hold one half of a surrogate pair.
-    clean = [{**message, "content": message["content"].encode("utf-8", "replace").decode()} for message in messages]
-    prompt = engine.prompt(clean)
-    if prompt.length + sampling.max_tokens > engine.max_model_len:
+    prompt = fitting_prompt(messages, engine=engine, max_tokens=sampling.max_tokens)
+    if prompt is None:
         return _ruling(case, None, "the question does not fit the judge's context")
     requests = [
         Request(
@@ -195,12 +175,7 @@ def _ruling(case: JudgeCase, label: Vote | None, reason: str) -> Verdict:
 
 def read_vote(reply: Generation) -> Vote | None:
     """The verdict of a whole reply that is exactly JSON of VERDICT_SCHEMA, else None."""
-    if reply.finish_reason != "stop" or len(reply.text) > MAX_REPLY:
-        return None
-    try:
-        pairs = json.loads(reply.text, object_pairs_hook=list)  # a list of pairs: a key given twice shows
-    except (ValueError, RecursionError):
-        return None
+    pairs = read_json(reply)
     if pairs == [("verdict", "correct")]:
         return "correct"
     return "incorrect" if pairs == [("verdict", "incorrect")] else None

@@ -1,18 +1,22 @@
-"""The judge inside an engine actor: undecided cases of one shard, beside whatever else the engine is doing.
+"""The judge and the selector inside an engine actor: the cases of one shard, beside whatever else the engine is doing.
 
-Nothing is journaled: a shard's undecided turns are few, their votes are short, and a shard whose verdicts are not
-committed is judged again with the same seeds.
+Nothing is journaled: replies are short, and a shard whose verdicts or selections are not committed is done again with
+the same seeds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentark_core.config import SamplingConfig
+from agentark_core.discussion import Generates
 from agentark_core.dispatcher import Caps, Dispatcher, Run
 from agentark_core.engines.base import Prompt, Request
 from agentark_core.judge import JudgeCase, judge
+from agentark_core.selector import Choice, Picked, select
 from agentark_core.types import Generation, Message, Verdict
 
 
@@ -26,18 +30,38 @@ class JudgeJob:
     sampling: SamplingConfig
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectJob:
+    """The same for the selector; root is the folder of the selections."""
+
+    root: Path
+    choices: tuple[Choice, ...]
+    sampling: SamplingConfig
+
+
 async def run_judge(job: JudgeJob, *, dispatcher: Dispatcher) -> list[Verdict]:
     """One verdict a case, in order. Raises Stopped after Dispatcher.stop."""
-    run = dispatcher.run(job.root, Caps())
+    with _seated(job.root, dispatcher=dispatcher) as engine:
+        return await judge(job.cases, engine=engine, votes=job.votes, sampling=job.sampling)
+
+
+async def run_select(job: SelectJob, *, dispatcher: Dispatcher) -> list[Picked]:
+    """What is picked of each choice, in order. Raises Stopped after Dispatcher.stop."""
+    with _seated(job.root, dispatcher=dispatcher) as engine:
+        return await select(job.choices, engine=engine, sampling=job.sampling)
+
+
+@contextmanager
+def _seated(root: Path, *, dispatcher: Dispatcher) -> Iterator[Generates]:
+    run = dispatcher.run(root, Caps())
     try:
-        seated = _SeatedVotes(dispatcher, run)
-        return await judge(job.cases, engine=seated, votes=job.votes, sampling=job.sampling)
+        yield _Seated(dispatcher, run)
     finally:
         run.usage.save(run.usage.snapshot(ended=not run.in_flight))
 
 
-class _SeatedVotes:
-    """The engine behind one seat a vote (discussion.Generates)."""
+class _Seated:
+    """The engine behind one seat a reply (discussion.Generates)."""
 
     def __init__(self, dispatcher: Dispatcher, run: Run) -> None:
         self._dispatcher = dispatcher

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core import records
+from agentark_core.errors import DataError
 from agentark_core.ledger import Store, fingerprint
 from agentark_core.types import Debate, Verdict
 from agentark_core.verify import VERIFIER_VERSION
@@ -42,6 +43,21 @@ def verdict_store(home: Path, *, debates: str, judge: JudgeKey | None = None) ->
     if judge is not None:
         parts["judge"] = judge
     return Store(home, stage="verdicts", fingerprint=fingerprint("verdicts", **parts), config=parts)
+
+
+def parents(home: Path, *, debates: str, verdicts: Store, shard: str) -> dict[str, str]:
+    """sha256 of the debates and of the verdicts that a shard of a later stage is made from, by stage. See digest."""
+    return {
+        store.stage: digest(store, shard) for store in (Store(home, stage="debates", fingerprint=debates), verdicts)
+    }
+
+
+def digest(store: Store, shard: str) -> str:
+    """sha256 of a committed shard. Raises DataError if it is not committed."""
+    entry = store.entry(shard)
+    if entry is None:
+        raise DataError(f"{store.root}: shard {shard} is not committed; start the run again to make what is missing")
+    return entry.sha256
 
 
 def latest_verdict_store(home: Path, *, debates: str) -> Store:

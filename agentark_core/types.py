@@ -20,6 +20,9 @@ writes about others' solutions."""
 
 VerdictLabel = Literal["correct", "incorrect", "undecided"]
 
+SelectedBy = Literal["llm", "retried", "rules"]
+"""Who chose traces where an LLM is to choose: it, at the first or at the second try, or the rules in its place."""
+
 SUMMARISER = 0
 """Agent number of the summariser; debating agents are numbered from 1."""
 
@@ -144,6 +147,15 @@ class Verdict:
     method: str
     extracted: str | None
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which correct turns of one debate differ in structure, as (round, agent); reason: why not the first reply."""
+
+    turns: tuple[tuple[int, int], ...]
+    by: SelectedBy
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,12 +59,12 @@ def complete_debates(
                 for spec, shard in _missing(specs, home=home)
             ]
             with ended_in_order(pool.stop), shown(list(unfinished), home=home, track=track):
-                _wait_for(futures, stop=pool.stop)
+                wait_for(futures, stop=pool.stop)
     verify_all({spec.fingerprint: spec.problems.shards for spec in specs}, home=home, judge=judge)
     return {spec.name: totals(spec, home=home, judge=judge) for spec in specs}
 
 
-def _wait_for(futures: list[PrefectFuture[Any]], *, stop: Callable[[str], None]) -> None:
+def wait_for(futures: list[PrefectFuture[Any]], *, stop: Callable[[str], None]) -> None:
     """Wait for all shards. The first that stops (a cap, a signal) stops the others, which then have their time to
     finish what is in the engines; any other error ends it at once."""
     stopped: Stopped | None = None
@@ -104,7 +104,7 @@ def verify_all(runs: dict[str, tuple[str, ...]], *, home: Path, judge: JudgeSetu
     futures = [
         verify_shard.submit(shard, debates=debates, home=home)
         for debates, shards in runs.items()
-        for shard in _unverified(verdict_store(home, debates=debates), shards=shards)
+        for shard in uncommitted(verdict_store(home, debates=debates), shards=shards)
     ]
     for future in futures:
         future.result()
@@ -117,7 +117,7 @@ def _judge_all(runs: dict[str, tuple[str, ...]], *, home: Path, judge: JudgeSetu
     missing = [
         (debates, shard)
         for debates, shards in runs.items()
-        for shard in _unverified(verdict_store(home, debates=debates, judge=judge.key), shards=shards)
+        for shard in uncommitted(verdict_store(home, debates=debates, judge=judge.key), shards=shards)
     ]
     rules = {debates: verdict_store(home, debates=debates).entries() for debates in runs}
     with ExitStack() as stack:
@@ -129,10 +129,11 @@ def _judge_all(runs: dict[str, tuple[str, ...]], *, home: Path, judge: JudgeSetu
         futures = [
             judge_shard.submit(shard, debates=debates, judge=judge, home=home, pool=pool) for debates, shard in missing
         ]
-        _wait_for(futures, stop=pool.stop if pool else lambda reason: None)
+        wait_for(futures, stop=pool.stop if pool else lambda reason: None)
 
 
-def _unverified(store: Store, *, shards: tuple[str, ...]) -> list[str]:
+def uncommitted(store: Store, *, shards: tuple[str, ...]) -> list[str]:
+    """The shards that are not committed, or not sound (see sound_entries)."""
     committed = sound_entries(store, shards=shards)
     return [shard for shard in shards if shard not in committed]
 

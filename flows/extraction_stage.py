@@ -1,23 +1,29 @@
-"""The stage that extract and distil share: verified debates of one or more runs, extracted and tabled."""
+"""The stage that extract and distil share: verified debates of one or more runs, with selections where an LLM
+selects, extracted and tabled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from prefect.artifacts import create_table_artifact
 
-from agentark_core import yields
+from agentark_core import selections, yields
+from agentark_core.cluster import ray_pool
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import ConfigError
 from agentark_core.extraction import ExtractJob
 from agentark_core.judge import JudgeSetup
 from agentark_core.ledger import Store
 from agentark_core.prompts import Wording
+from agentark_core.selections import SelectionJob
+from agentark_core.selector import SelectorSetup, setup
 from agentark_core.stored import debate_runs
 from agentark_core.tracking import Run
-from flows.debate_stage import verify_all
-from tasks.extract_tasks import extract_run, write_card
+from flows.debate_stage import uncommitted, verify_all, wait_for
+from flows.ending import ended_in_order
+from tasks.extract_tasks import extract_run, select_shard, write_card
 from tasks.trace_tasks import load_problems
 
 
@@ -31,10 +37,25 @@ def extract_runs(
     seed: int,
     home: Path,
 ) -> list[ExtractJob]:
-    """Verify and extract what is missing of every run, in order, and show what each gave. Raises ConfigError."""
+    """Verify, select and extract what is missing of every run, in order; show what each gave. Raises ConfigError."""
+    selector = setup(config.selector)
     stores = [debate_store(home, fingerprint=name) for name in traces]
     tests = [load_problems(problems, home=home, seed=seed, shard_size=256).fingerprint for problems in config.test_sets]
     verify_all({s.fingerprint: tuple(sorted(s.entries())) for s in stores}, home=home, judge=judge)
+    if selector is not None:
+        _select_all(
+            [
+                SelectionJob(
+                    home=home,
+                    debates=name,
+                    judge=judge.key if judge else None,
+                    limit=config.augmentation_traces,
+                    selector=selector.key,
+                )
+                for name in dict.fromkeys(traces)
+            ],
+            selector=selector,
+        )
     jobs = []
     for place, name in enumerate(traces):
         job = extract_run(
@@ -44,6 +65,7 @@ def extract_runs(
             config=config,
             wording=wording,
             judge=judge.key if judge else None,
+            selector=selector.key if selector else None,
             workers=workers,
             home=home,
         )
@@ -62,6 +84,24 @@ def write_cards(jobs: Sequence[ExtractJob], *, run: Run) -> list[str]:
             run.log_artifact(path, folder=f"card-{job.debates}")
         pages.append(str(paths[-1]))
     return pages
+
+
+def _select_all(jobs: Sequence[SelectionJob], *, selector: SelectorSetup) -> None:
+    """The selector's part. Its engines start only if a shard without selections leaves something to choose."""
+    missing = [
+        (job, shard) for job in jobs for shard in uncommitted(job.store, shards=tuple(sorted(job.verdicts.committed())))
+    ]
+    with ExitStack() as stack:
+        pool = None
+        if any(True for job, shard in missing for _ in selections.choices(job, shard)):
+            config, home = selector.config, jobs[0].home
+            pool = stack.enter_context(ray_pool.engine_pool(model=config.model, engine=selector.engine, home=home))
+            pool.start()
+            stack.enter_context(ended_in_order(pool.stop))
+        futures = [
+            select_shard.submit(shard, job=job, sampling=selector.config.sampling, pool=pool) for job, shard in missing
+        ]
+        wait_for(futures, stop=pool.stop if pool else lambda reason: None)
 
 
 def debate_store(home: Path, *, fingerprint: str) -> Store:

@@ -14,6 +14,8 @@ from agentark_core.cluster.ray_pool import engine_pool
 from agentark_core.config import DistilConfig, EvaluateConfig, ModelConfig, PipelineConfig
 from agentark_core.judge import judged_by, setup
 from agentark_core.ledger import fingerprint
+from agentark_core.selector import selected_by
+from agentark_core.selector import setup as selector_setup
 from flows import stage
 from flows.build_traces import build_traces
 from flows.debate_stage import complete_debates
@@ -37,14 +39,16 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
     held_out = stage.load_held_out(config.evaluation.problems, config=config, home=home)
     questions = stage.load_training_problems(config.traces, home=home)
     judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)
+    selector = selector_setup(config.examples.selector, engine=config.engine, teacher=config.teacher)
+    of_examples: dict[str, Any] = {"test_sets": {"__all__": {"license"}}}
     hidden: dict[str, Any] = {
         "run": {"name", "home"},
         "tracking": True,
         "problems": {"license"},
         "evaluation": {"problems": {"license"}},
-        "examples": {"test_sets": {"__all__": {"license"}}},
+        # Without a judge or a selector the key is what it was before there were any.
+        "examples": of_examples if selector else of_examples | {"selector": True},
     }
-    # Without a judge the key is what it was before there were any.
     hidden |= {} if judge else {"verification": True}
     key = fingerprint(
         "full-pipeline",
@@ -54,6 +58,7 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
             model_files.source(config.teacher, config.engine)[1],
             model_files.revision(model_files.resolve(config.student)),
             *([judge.key] if judge else []),
+            *([selector.key] if selector else []),
         ],
     )
     if done := stage.finished(home, flow="full-pipeline", key=key):
@@ -74,7 +79,10 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
                 traces=[traces["fingerprint"]],
                 student=config.student,
                 examples=config.examples.model_copy(
-                    update={"test_sets": [*config.examples.test_sets, config.evaluation.problems]}
+                    update={
+                        "test_sets": [*config.examples.test_sets, config.evaluation.problems],
+                        "selector": selected_by(selector),
+                    }
                 ),
                 sft=config.sft,
                 verification=judged_by(judge),

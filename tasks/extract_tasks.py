@@ -1,4 +1,4 @@
-"""Verified debates -> committed material to learn from, shard by shard, on all cores."""
+"""Verified debates -> committed selections -> committed material to learn from, shard by shard, on all cores."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from agentark_core import card, card_view, extraction, prompts, question_filter
-from agentark_core.config import ExamplesConfig
+from agentark_core import card, card_view, extraction, prompts, question_filter, selections
+from agentark_core.cluster.ray_pool import EnginePool
+from agentark_core.config import ExamplesConfig, SamplingConfig
 from agentark_core.errors import EmptyDataset
 from agentark_core.extraction import ExtractJob, Kind
-from agentark_core.stored import JudgeKey
+from agentark_core.judging import SelectJob
+from agentark_core.selections import SelectionJob, SelectorKey
+from agentark_core.selector import Picked
+from agentark_core.stored import JudgeKey, parents
 from tasks.trace_tasks import user_errors_are_final
 
 
@@ -31,6 +35,32 @@ class ExampleSet:
     digest: str
     rows: int
     counts: dict[str, int]
+
+
+@task(
+    task_run_name="select {job.debates} {shard}",
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_delay_seconds=5,
+    retry_condition_fn=user_errors_are_final,
+)
+def select_shard(shard: str, *, job: SelectionJob, sampling: SamplingConfig, pool: EnginePool | None) -> dict[str, int]:
+    """Let the selector choose in one shard; returns how many selections were made by whom.
+
+    pool is None where no shard leaves anything to choose.
+    """
+    committed = job.store.entry(shard)
+    if committed is not None:
+        return dict(committed.meta["counts"])
+    came_from = parents(job.home, debates=job.debates, verdicts=job.verdicts, shard=shard)
+    pairs = list(selections.choices(job, shard))
+    picked: list[Picked] = []
+    if pairs:
+        assert pool is not None
+        choices = tuple(choice for choice, _ in pairs)
+        picked = pool.select(SelectJob(root=job.store.root, choices=choices, sampling=sampling))
+    turns = [turns for _, turns in pairs]
+    return selections.commit(job, shard, list(zip(turns, picked, strict=True)), parents=came_from)
 
 
 @task(
@@ -48,17 +78,25 @@ def extract_run(
     config: ExamplesConfig,
     wording: prompts.Wording,
     judge: JudgeKey | None,
+    selector: SelectorKey | None,
     workers: int,
     home: Path,
 ) -> ExtractJob:
     """Extract every verified shard that is not extracted yet.
 
     earlier: runs that are learned from before this one, whose questions it should not repeat. tests: fingerprints of
-    committed test questions. judge: whose verdicts count (None: the rules alone). workers: processes (0: one a core).
+    committed test questions. judge, selector: whose verdicts and selections count (None: the rules alone). workers:
+    processes (0: one a core).
     """
     dropped = question_filter.dropped_questions(home, runs=[*earlier, debates], tests=tests)
     job = ExtractJob(
-        home=home, debates=debates, dropped=dropped.fingerprint, config=config, wording=wording, judge=judge
+        home=home,
+        debates=debates,
+        dropped=dropped.fingerprint,
+        config=config,
+        wording=wording,
+        judge=judge,
+        selector=selector,
     )
     missing = job.missing()
     size = min(len(missing), workers or os.cpu_count() or 1)

@@ -46,7 +46,7 @@ def wait_for(futures: list[Future], monkeypatch: pytest.MonkeyPatch) -> list[str
     stops: list[str] = []
     monkeypatch.setattr(debate_stage, "as_completed", iter)
     try:
-        debate_stage._wait_for(futures, stop=stops.append)  # type: ignore[arg-type]
+        debate_stage.wait_for(futures, stop=stops.append)  # type: ignore[arg-type]
     except Stopped as error:
         stops.append(f"raised {error}")
     return stops

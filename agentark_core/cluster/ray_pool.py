@@ -26,7 +26,8 @@ from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.opening import open_engine
 from agentark_core.errors import AgentArkError, ConfigError, EngineError
-from agentark_core.judging import JudgeJob, run_judge
+from agentark_core.judging import JudgeJob, SelectJob, run_judge, run_select
+from agentark_core.selector import Picked
 from agentark_core.shards import ShardJob, run_shard
 from agentark_core.types import Verdict
 
@@ -137,6 +138,10 @@ class DebateActor:
     async def judge(self, job: JudgeJob) -> list[Verdict]:
         """Judge the undecided cases of one shard; see judging.run_judge."""
         return await run_judge(job, dispatcher=await self._started())
+
+    async def select(self, job: SelectJob) -> list[Picked]:
+        """Select traces in one shard; see judging.run_select."""
+        return await run_select(job, dispatcher=await self._started())
 
     async def _started(self) -> Dispatcher:
         """The engine behind its dispatcher, started by whoever asks first."""
@@ -257,7 +262,11 @@ class EnginePool:
         """Judge the undecided cases of one shard on the next free engine."""
         return list(self._on_free_engine("judge", job, shard=job.root.name))
 
-    def _on_free_engine(self, method: str, job: ShardJob | JudgeJob, *, shard: str) -> Any:
+    def select(self, job: SelectJob) -> list[Picked]:
+        """Select traces in one shard on the next free engine."""
+        return list(self._on_free_engine("select", job, shard=job.root.name))
+
+    def _on_free_engine(self, method: str, job: ShardJob | JudgeJob | SelectJob, *, shard: str) -> Any:
         import ray
 
         while (actor := self._free.get()) is not None:
