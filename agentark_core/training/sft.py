@@ -15,16 +15,20 @@ of them, "output": directory, "sft": keys of SFTConfig}. In the output directory
 
 from __future__ import annotations
 
+import argparse
 import json
+import logging
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 from agentark_core import model_files
 from agentark_core.chat import ChatFormat
-from agentark_core.training import checkpoints, process_group, sft_data
+from agentark_core.errors import AgentArkError, ConfigError
+from agentark_core.training import checkpoints, sft_data
 from agentark_core.training.sft_plan import Plan, finished, plan, tokenizer_files
 
 SFT_VERSION = "rsft-1"
@@ -39,14 +43,21 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     Result: {model, revision, steps, examples, too_long, final_loss, tokens, seconds}, without the first two on ranks
     other than 0; tokens include prompts and count every pass, seconds are those of the training loop.
     """
-    process_group.join_group()
+    _join_group()
     job = plan(resolved, world_size=int(os.environ["WORLD_SIZE"]))
     result = finished(job)
     if result:
         return result
-    on_gpu = process_group.prepare(cpus=job.config.cpus_per_worker)
-    from agentark_core.training.guarded import MetricsFile
-    from agentark_core.training.sft_trainer import build_trainer
+    threads = max(1, int(job.config.cpus_per_worker))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else accelerate chooses for itself
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_gpu else "cpu")
+    if not on_gpu:
+        torch.set_num_threads(threads)
+        _skip_shared_memory_op()
+    from agentark_core.training.sft_trainer import MetricsFile, build_trainer
 
     chat = ChatFormat.load(job.base)
     rows, too_long = sft_data.tokenise(job.examples, chat, max_length=job.config.max_length)
@@ -110,7 +121,53 @@ def _base_dtype(base: Path) -> Any:
     return getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
-if __name__ == "__main__":
-    sys.exit(
-        process_group.main(train, prog="python -m agentark_core.training.sft", does="R-SFT from a resolved config")
+def _join_group() -> None:
+    """Fill in the environment of a group of one where no launcher did."""
+    if "RANK" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in alone.items()})
+
+
+def _leave_group() -> None:
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _skip_shared_memory_op() -> None:
+    """Leave CPU collectives to gloo: DeepSpeed would compile an op of its own at first use (35 s, needs a compiler)."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m agentark_core.training.sft",
+        description="R-SFT from a resolved config, alone or under torchrun / deepspeed.",
     )
+    parser.add_argument("--config", type=Path, required=True, help="resolved.json: model, examples, output, sft")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        try:
+            resolved = json.loads(arguments.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{arguments.config}: not readable as JSON: {error}") from None
+        result = train(resolved)
+    except AgentArkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    finally:
+        _leave_group()
+    if os.environ["RANK"] == "0":
+        print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
