@@ -79,7 +79,7 @@ class ChatFormat:
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the conversation up to where the assistant's next turn starts."""
         text, data = self._render(messages, generation_prompt=True)
-        return self._encode(text, data)
+        return [token for token, _ in self._encode(text, data)]
 
     def completion_ids(self, messages: Sequence[Message], completion: str) -> list[int]:
         """Token ids of the assistant's turn, end-of-turn token included, whitespace after that left out.
@@ -87,6 +87,36 @@ class ChatFormat:
         prompt_ids(messages) + completion_ids(messages, completion) is the conversation as the template renders it.
         Raises ModelError if the template shows the prompt differently once the turn is there.
         """
+        return [token for token, _ in self._completion(messages, completion)[0]]
+
+    def completion_ends(self, messages: Sequence[Message], completion: str) -> tuple[list[int], list[int]]:
+        """`completion_ids`, and for each of them the offset in completion where it ends.
+
+        The template's own markup ends at 0 before the completion, and at more than len(completion) behind it. White
+        space at either end of the completion may be missing, since templates trim it. Raises ModelError as
+        `completion_ids` does, if the template changes the completion, or if the tokenizer knows no offsets.
+        """
+        if not self.tokenizer.is_fast:
+            raise ModelError(
+                f"{self.tokenizer.name_or_path}: this tokenizer does not tell where its tokens end, so steps cannot be "
+                "scored; add a tokenizer.json"
+            )
+        tokens, turn = self._completion(messages, completion)
+        shown = turn.removesuffix(self._end)
+        body = completion.strip()
+        if not shown.rstrip().endswith(body):
+            raise ModelError(
+                f"{self.tokenizer.name_or_path}: the chat template rewrites the answer, so its steps cannot be found; "
+                "use a template that shows it as it is"
+            )
+        before = len(shown.rstrip()) - len(body)
+        lead = len(completion) - len(completion.lstrip()) if body else 0
+        behind = len(completion) + 1
+        ends = [0 if end <= before else behind if end > len(shown) else end - before + lead for _, end in tokens]
+        return [token for token, _ in tokens], ends
+
+    def _completion(self, messages: Sequence[Message], completion: str) -> tuple[list[tuple[int, int]], str]:
+        """The assistant's turn as tokens with their ends (see _encode), and as text."""
         full: list[Message] = [*messages, {"role": "assistant", "content": completion}]
         hostile = self._hostile(full)
         prompt, prompt_data = self._render(messages, generation_prompt=True, hostile=hostile)
@@ -102,13 +132,14 @@ class ChatFormat:
                 f"{self.tokenizer.name_or_path}: the chat template does not end this turn with {self._end}; "
                 "the student would never learn to stop; fix chat_template.jinja"
             )
-        prompt_ids = self._encode(prompt, prompt_data)
-        full_ids = self._encode(text, data)
-        if full_ids[: len(prompt_ids)] == prompt_ids:
-            return full_ids[len(prompt_ids) :]
-        # Tokens merged across the seam; at inference the prompt is tokenised alone, so training does the same.
+        prompt_ids = [token for token, _ in self._encode(prompt, prompt_data)]
+        tokens = self._encode(text, data)
         start = len(prompt)
-        return self._encode(text[start:], [(max(0, a - start), b - start) for a, b in data if b > start])
+        if [token for token, _ in tokens[: len(prompt_ids)]] == prompt_ids:
+            return [(token, end - start) for token, end in tokens[len(prompt_ids) :]], text[start:]
+        # Tokens merged across the seam; at inference the prompt is tokenised alone, so training does the same.
+        moved = [(max(0, a - start), b - start) for a, b in data if b > start]
+        return self._encode(text[start:], moved), text[start:]
 
     def decode(self, ids: Sequence[int]) -> tuple[str, str]:
         """(thinking, solution) of generated ids, without special tokens and without the template's own markup.
@@ -178,18 +209,28 @@ class ChatFormat:
                 text += piece
         return text, spans
 
-    def _encode(self, text: str, data: list[tuple[int, int]]) -> list[int]:
-        """Tokenise; no structural string that touches a data span survives in one piece."""
-        ids: list[int] = []
+    def _encode(self, text: str, data: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Token ids, each with the offset in text where it ends (only a fast tokenizer knows it).
+
+        No structural string that touches a data span survives in one piece.
+        """
+        tokens: list[tuple[int, int]] = []
         todo = [(0, len(text))]
         while todo:
             start, end = todo.pop()
             cut = self._first_cut(text, start, end, data)
             if cut is None:
-                ids += self.tokenizer(text[start:end], add_special_tokens=False, verbose=False)["input_ids"]
+                found = self.tokenizer(
+                    text[start:end],
+                    add_special_tokens=False,
+                    return_offsets_mapping=self.tokenizer.is_fast,
+                    verbose=False,
+                )
+                offsets = found["offset_mapping"] if self.tokenizer.is_fast else [(0, 0)] * len(found["input_ids"])
+                tokens += [(token, start + stop) for token, (_, stop) in zip(found["input_ids"], offsets, strict=True)]
             else:
                 todo += [(cut, end), (start, cut)]
-        return ids
+        return tokens
 
     def _first_cut(self, text: str, start: int, end: int, data: list[tuple[int, int]]) -> int | None:
         if not data:

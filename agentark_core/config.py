@@ -312,6 +312,55 @@ class SFTConfig(Section):
         return self
 
 
+class PRMStage(Section):
+    """One stage of training a process reward model."""
+
+    epochs: float = Field(1.0, ge=0, description="Passes over the questions; 0 leaves the stage out.")
+    learning_rate: float = Field(1e-5, gt=0, description="Peak learning rate (cosine decay).")
+
+
+class PRMConfig(Section):
+    """A process reward model (Eq. 7) on transformers' Trainer under DeepSpeed."""
+
+    model: ModelConfig | None = Field(None, description="What it starts from, of any size; null: the student.")
+    loss: Literal["contrastive", "bce"] = Field(
+        "contrastive",
+        description="Eq. 7 over right steps and other agents' wrong ones, or cross-entropy on the labels.",
+    )
+    temperature: float = Field(
+        0.1, gt=0, description="Divides the scores (0 to 1) before the softmax of Eq. 7; contrastive only."
+    )
+    stage1: PRMStage = Field(
+        default_factory=lambda: PRMStage(learning_rate=1e-3), description="The last layer and the reward head learn."
+    )
+    stage2: PRMStage = Field(default_factory=lambda: PRMStage(), description="All weights learn.")
+    batch_size: int = Field(16, ge=1, description="Questions per optimiser step over all processes.")
+    micro_batch_size: int = Field(4, ge=1, description="Questions per forward pass in one process.")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of a stage's steps with a rising learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    max_length: int = Field(2048, ge=8, description="Tokens of prompt and completion; longer traces are set aside.")
+    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="Autocast type.")
+    zero_stage: Literal[0, 1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage.")
+    num_workers: int = Field(1, ge=1, description="Processes in the DeepSpeed group.")
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for one process.")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs for one process; 0 trains on CPU.")
+    save_steps: int = Field(100, ge=1, description="Steps between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept of each stage.")
+    seed: int = Field(0, ge=0, description="Seed of shuffling and of the new head.")
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        questions = self.micro_batch_size * self.num_workers
+        if self.batch_size % questions:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size x num_workers = {questions}; "
+                "change one of them"
+            )
+        if not self.stage1.epochs and not self.stage2.epochs:
+            raise ValueError("stage1.epochs and stage2.epochs are both 0: nothing would be trained; raise one of them")
+        return self
+
+
 class EvaluationConfig(Section):
     """Evaluation on held-out questions."""
 

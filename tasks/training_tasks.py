@@ -11,9 +11,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from agentark_core import model_files
-from agentark_core.config import ModelConfig, SFTConfig
+from agentark_core.config import ModelConfig, PRMConfig, SFTConfig
 from agentark_core.ledger import atomic_write_text, fingerprint
+from agentark_core.steps import STEPS_VERSION
 from agentark_core.training import checkpoints
+from agentark_core.training.prm import PRM_VERSION
 from agentark_core.training.sft import SFT_VERSION
 from tasks.extract_tasks import ExampleSet
 from tasks.trace_tasks import user_errors_are_final
@@ -74,4 +76,66 @@ def train_student(model: ModelConfig, *, examples: ExampleSet, sft: SFTConfig, h
         revision=model_files.revision(output / "model"),
         base_revision=base_revision,
         metrics=json.loads((output / "model" / "agentark.json").read_text(encoding="utf-8")),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardModel:
+    """A trained process reward model: its directory, content revision, and what it was made from (prm.json)."""
+
+    fingerprint: str
+    path: Path
+    revision: str
+    base_revision: str
+    metrics: dict[str, Any]
+
+
+@task(
+    task_run_name="PRM {student.path}",
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_delay_seconds=5,
+    retry_condition_fn=user_errors_are_final,
+)
+def train_prm(student: ModelConfig, *, examples: ExampleSet, prm: PRMConfig, home: Path) -> RewardModel:
+    """A process reward model from prm.model, or else the student, on examples of the kind `process`.
+
+    A finished output is returned at once, a started one goes on.
+    """
+    from agentark_core.cluster import ray_pool, ray_train
+
+    model_dir = model_files.resolve(prm.model or student)
+    base_revision = model_files.revision(model_dir)
+    settings = prm.model_dump(mode="json")
+    key = fingerprint(
+        "prm",
+        base=base_revision,
+        examples=examples.digest,
+        prm=settings,
+        code_schema=[PRM_VERSION, STEPS_VERSION],
+    )
+    output = home / "models" / f"prm-{key}"
+    resolved = {
+        "model": str(model_dir),
+        "examples": [str(path) for path in examples.paths],
+        "output": str(output),
+        "prm": settings,
+        "revision": base_revision,
+    }
+    if checkpoints.read_marker(output) is None:
+        atomic_write_text(output / "resolved.json", json.dumps(resolved, indent=2, sort_keys=True))
+        ray_pool.connect()
+        ray_train.train_prm(
+            resolved,
+            num_workers=prm.num_workers,
+            cpus_per_worker=prm.cpus_per_worker,
+            gpus_per_worker=prm.gpus_per_worker,
+            storage=output / "ray",
+        )
+    return RewardModel(
+        fingerprint=key,
+        path=output / "model",
+        revision=model_files.revision(output / "model"),
+        base_revision=base_revision,
+        metrics=json.loads((output / "model" / "prm.json").read_text(encoding="utf-8")),
     )

@@ -7,11 +7,13 @@ others are stopped, and the group is started once more from the last complete ch
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agentark_core.errors import AgentArkError, ConfigError
-from agentark_core.training import TrainingError, sft, sft_plan
+from agentark_core.training import TrainingError, checkpoints, prm, prm_plan, sft, sft_plan
 
 COLLECTIVE_TIMEOUT_S = 600
 """Longest wait of one rank for the others; a dead rank is noticed within seconds, this bounds a hanging one."""
@@ -26,26 +28,62 @@ def train_sft(
     storage: folder for Ray Train's own records, seen by every node, as resolved["output"] must be. Raises the job's
     AgentArkError for a wrong config or data, TrainingError naming the rank if a process fails twice.
     """
-    resolved = {**resolved, "output": str(Path(resolved["output"]).resolve())}
+    resolved = _absolute(resolved)
     job = sft_plan.plan(resolved, world_size=num_workers)
-    result = sft_plan.finished(job)
+    name = f"sft-{job.digest}"
+    resources = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
+    return _run(sft.train, resolved, job.run, num_workers=num_workers, resources=resources, storage=storage, name=name)
+
+
+def train_prm(
+    resolved: dict[str, Any], *, num_workers: int, cpus_per_worker: float, gpus_per_worker: float, storage: Path
+) -> dict[str, Any]:
+    """Run training.prm.train likewise."""
+    resolved = _absolute(resolved)
+    job = prm_plan.plan(resolved, world_size=num_workers)
+    name = f"prm-{job.digest}"
+    resources = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
+    return _run(prm.train, resolved, job.run, num_workers=num_workers, resources=resources, storage=storage, name=name)
+
+
+def _absolute(resolved: dict[str, Any]) -> dict[str, Any]:
+    return {**resolved, "output": str(Path(resolved["output"]).resolve())}
+
+
+def _run(
+    train: Callable[[dict[str, Any]], dict[str, Any]],
+    resolved: dict[str, Any],
+    run: dict[str, Any],
+    *,
+    num_workers: int,
+    resources: dict[str, float],
+    storage: Path,
+    name: str,
+) -> dict[str, Any]:
+    """train(resolved) in a process group. run: what its checkpoints must have in common; resources: of one process."""
+    output = Path(resolved["output"])
+    result = checkpoints.finished(output, run=run)
     if result:
         return result
-    _check_resources(CPU=num_workers * cpus_per_worker, GPU=num_workers * gpus_per_worker)
+    section = name.partition("-")[0]
+    _check_resources({kind: num_workers * amount for kind, amount in resources.items()}, section=section)
 
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
 
-    on_gpu = gpus_per_worker > 0
-    resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if on_gpu else {})
+    on_gpu = resources["GPU"] > 0
     trainer = TorchTrainer(
-        _worker,
+        partial(_worker, train),
         train_loop_config=resolved,
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
-        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=on_gpu, resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=on_gpu,
+            resources_per_worker={kind: amount for kind, amount in resources.items() if amount},
+        ),
         run_config=RunConfig(
-            name=f"sft-{job.digest}-{time.time_ns()}",
+            name=f"{name}-{time.time_ns()}",
             storage_path=str(storage.resolve()),
             failure_config=FailureConfig(max_failures=RESTARTS),
         ),
@@ -54,25 +92,25 @@ def train_sft(
         trainer.fit()
     except WorkerGroupError as error:
         raise _first_cause(error.worker_failures, num_workers=num_workers) from error
-    result = sft_plan.finished(job)
+    result = checkpoints.finished(output, run=run)
     if result is None:
-        raise TrainingError(f"{job.output}: training ended without a result; is this folder shared by all nodes?")
+        raise TrainingError(f"{output}: training ended without a result; is this folder shared by all nodes?")
     return result
 
 
-def _worker(resolved: dict[str, Any]) -> None:
-    sft.train(resolved)
+def _worker(train: Callable[[dict[str, Any]], dict[str, Any]], resolved: dict[str, Any]) -> None:
+    train(resolved)
 
 
-def _check_resources(**needed: float) -> None:
+def _check_resources(needed: dict[str, float], *, section: str) -> None:
     import ray
 
     total = ray.cluster_resources()
     for kind, amount in needed.items():
         if amount > total.get(kind, 0):
             raise ConfigError(
-                f"sft: the processes need {amount:g} {kind}, the Ray cluster has {total.get(kind, 0):g}; "
-                f"lower sft.num_workers or sft.{kind.lower()}s_per_worker, or add nodes"
+                f"{section}: the processes need {amount:g} {kind}, the Ray cluster has {total.get(kind, 0):g}; "
+                f"lower {section}.num_workers or {section}.{kind.lower()}s_per_worker, or add nodes"
             )
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.chat import ChatFormat
-from agentark_core.errors import DataError, EmptyDataset
+from agentark_core.errors import EmptyDataset
 from agentark_core.examples import from_table
+from agentark_core.training import parquet
 from agentark_core.types import SFTExample
 
 BATCHES_PER_GROUP = 50
@@ -26,18 +27,7 @@ BATCHES_PER_GROUP = 50
 
 def read_examples(paths: Sequence[str]) -> list[SFTExample]:
     """Read Parquet files written from examples.to_table. Raises DataError, or EmptyDataset if there is no row."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    examples: list[SFTExample] = []
-    for path in paths:
-        try:
-            examples += from_table(pq.read_table(path, page_checksum_verification=True))
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such examples file; build the examples first") from None
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"{path}: not readable as Parquet ({reason}); build it again") from None
+    examples = [example for path in paths for example in from_table(parquet.read(path))]
     if not examples:
         raise EmptyDataset(f"{', '.join(paths)}: no training examples; nothing to train on (no verified trace?)")
     return examples

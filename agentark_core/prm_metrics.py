@@ -1,0 +1,225 @@
+"""How good a process reward model is: step AUC, first error (ProcessBench's F1), calibration, best of N.
+
+Scores are sigma(R) in [0, 1] of the steps of many traces; a trace belongs to a question. All intervals are 95 %:
+Wilson's for shares of questions and in the reliability table, else a percentile bootstrap over whole questions, since
+the steps and traces of one question are not independent. Shapes: _S steps, _T traces, _G bins.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agentark_core.errors import DataError
+from agentark_core.evaluation import PairedTest, paired, wilson
+
+RESAMPLES = 1_000
+BINS = 10
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A figure with its 95 % interval, over n units (named by what returns it)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """Steps whose score lies in [low, high): how many, their mean score, and the share that is right."""
+
+    low: float
+    high: float
+    mean_score: float
+    right: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstError:
+    """ProcessBench (arXiv 2412.06559): accuracy at finding the first wrong step of the traces that have one, at finding
+    none in the others, and f1, the harmonic mean of both."""
+
+    threshold: float
+    erroneous: Estimate
+    correct: Estimate
+    f1: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestOfN:
+    """Share of questions answered right by the trace with the highest reward, by majority vote of the same traces, by
+    a random one, and by any; test: best of N minus majority."""
+
+    best: Estimate
+    majority: Estimate
+    single: float
+    any: Estimate
+    test: PairedTest
+
+
+def auc(scores_S: Sequence[float], labels_S: Sequence[bool], questions_S: Sequence[str]) -> Estimate:
+    """Chance that a right step scores above a wrong one, ties half (Mann-Whitney); n counts steps.
+
+    Raises DataError unless there are right and wrong steps.
+    """
+    labels = np.asarray(labels_S, dtype=float)
+    if not 0 < labels.sum() < len(labels):
+        raise DataError("AUC needs right and wrong steps; give more traces")
+    _, group = np.unique(np.asarray(scores_S), return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(group.max() + 1))
+
+    def value(weights_S: Array) -> float:
+        right = np.add.reduceat((weights_S * labels)[order], starts)
+        wrong = np.add.reduceat((weights_S * (1 - labels))[order], starts)
+        below = np.cumsum(wrong) - wrong / 2
+        total = right.sum() * wrong.sum()
+        return float(right @ below / total) if total else np.nan
+
+    return _estimate(value, questions_S)
+
+
+def first_error(
+    scores: Sequence[Sequence[float]], labels: Sequence[int], questions: Sequence[str], *, threshold: float
+) -> FirstError:
+    """Of each trace the first step that scores below the threshold (-1: none), against labels (as in ProcessBench).
+
+    n counts traces. threshold: from `choose_threshold` on other questions. Raises DataError unless there are traces
+    with and without a wrong step.
+    """
+    wrong_T = np.asarray(labels) >= 0
+    if wrong_T.all() or not wrong_T.any():
+        raise DataError("first-error F1 needs traces with and without a wrong step; give more traces")
+    hit_T = _hits(scores, labels, threshold=threshold)
+    return FirstError(
+        threshold=threshold,
+        erroneous=_estimate(lambda w: _accuracies(hit_T, wrong_T, w)[0], questions, n=int(wrong_T.sum())),
+        correct=_estimate(lambda w: _accuracies(hit_T, wrong_T, w)[1], questions, n=int((~wrong_T).sum())),
+        f1=_estimate(lambda w: _harmonic(*_accuracies(hit_T, wrong_T, w)), questions),
+    )
+
+
+def choose_threshold(scores: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
+    """The threshold, of 200 quantiles of the scores, that gives the highest F1 on these traces, the selection split."""
+    wrong_T = np.asarray(labels) >= 0
+    ones_T = np.ones(len(labels))
+    quantiles = np.quantile(np.concatenate([np.asarray(trace) for trace in scores]), np.linspace(0, 1, 200))
+
+    def f1(threshold: float) -> float:
+        return _harmonic(*_accuracies(_hits(scores, labels, threshold=threshold), wrong_T, ones_T))
+
+    return max((float(threshold) for threshold in np.unique(quantiles)), key=f1)
+
+
+def _hits(scores: Sequence[Sequence[float]], labels: Sequence[int], *, threshold: float) -> Array:
+    """(T,): whether the first step below the threshold is the labelled one."""
+    found = [next((step for step, score in enumerate(trace) if score < threshold), -1) for trace in scores]
+    return np.asarray(found) == np.asarray(labels)
+
+
+def _accuracies(hit_T: Array, wrong_T: Array, weights_T: Array) -> tuple[float, float]:
+    """On traces with a wrong step, and without; nan if a resample has none."""
+    totals = [weights_T[of].sum() for of in (wrong_T, ~wrong_T)]
+    hits = [weights_T[of] @ hit_T[of] for of in (wrong_T, ~wrong_T)]
+    first, second = (float(hit / total) if total else np.nan for hit, total in zip(hits, totals, strict=True))
+    return first, second
+
+
+def _harmonic(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b else 0.0
+
+
+def calibration(
+    scores_S: Sequence[float], labels_S: Sequence[bool], questions_S: Sequence[str]
+) -> tuple[list[Bin], Estimate]:
+    """The reliability table (BINS bins of equal width, empty ones left out) and the expected calibration error.
+
+    The error is the mean over steps of |share right - mean score| of their bin; n counts steps.
+    """
+    scores, labels = np.asarray(scores_S), np.asarray(labels_S, dtype=float)
+    bins_S = np.minimum((scores * BINS).astype(int), BINS - 1)
+    table = []
+    for number in np.unique(bins_S):
+        inside = bins_S == number
+        n, right = int(inside.sum()), int(labels[inside].sum())
+        low, high = wilson(right, n)
+        share = Estimate(value=right / n, low=low, high=high, n=n)
+        edges = number / BINS, (number + 1) / BINS
+        table.append(Bin(low=edges[0], high=edges[1], mean_score=float(scores[inside].mean()), right=share))
+
+    def error(weights_S: Array) -> float:
+        gaps_G = np.bincount(bins_S, weights=weights_S * (labels - scores), minlength=BINS)
+        return float(np.abs(gaps_G).sum() / weights_S.sum())
+
+    return table, _estimate(error, questions_S)
+
+
+def plot_reliability(tables: dict[str, list[Bin]], path: Path) -> None:
+    """One line a model: share of right steps by score, with Wilson's intervals, as an image."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.5))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    for name, table in tables.items():
+        shares = [row.right for row in table]
+        errors = [[share.value - share.low for share in shares], [share.high - share.value for share in shares]]
+        axes.errorbar([row.mean_score for row in table], [s.value for s in shares], yerr=errors, marker="o", label=name)
+    axes.set(xlabel="score", ylabel="share of right steps", xlim=(0, 1), ylim=(0, 1))
+    axes.legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def best_of_n(
+    rewards: Sequence[Sequence[float]], answers: Sequence[Sequence[str | None]], correct: Sequence[Sequence[bool]]
+) -> BestOfN:
+    """By question, for each of its N traces: the reward, the normalised answer (None: none) and whether it is right.
+
+    Ties go to the earlier trace, of votes to the answer given first. n counts questions.
+    """
+    best, majority, single, anyone = {}, {}, [], []
+    for number, (values, given, right) in enumerate(zip(rewards, answers, correct, strict=True)):
+        best[str(number)] = right[max(range(len(values)), key=lambda trace: values[trace])]
+        votes = Counter(answer for answer in given if answer is not None)
+        majority[str(number)] = bool(votes) and right[given.index(votes.most_common(1)[0][0])]
+        single.append(sum(right) / len(right))
+        anyone.append(any(right))
+    n = len(best)
+    return BestOfN(
+        best=_share(sum(best.values()), n),
+        majority=_share(sum(majority.values()), n),
+        single=sum(single) / n,
+        any=_share(sum(anyone), n),
+        test=paired(best, majority),
+    )
+
+
+def _share(successes: int, n: int) -> Estimate:
+    low, high = wilson(successes, n)
+    return Estimate(value=successes / n, low=low, high=high, n=n)
+
+
+def _estimate(value: Callable[[Array], float], questions: Sequence[str], *, n: int | None = None) -> Estimate:
+    """value(weights) at weight 1 for every unit, and over resamples of whole questions (seed 0)."""
+    _, of_unit = np.unique(np.asarray(questions), return_inverse=True)
+    count = int(of_unit.max()) + 1
+    generator = np.random.default_rng(0)
+    found = [
+        value(generator.multinomial(count, np.full(count, 1 / count))[of_unit].astype(float)) for _ in range(RESAMPLES)
+    ]
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return Estimate(
+        value=value(np.ones(len(of_unit))), low=float(low), high=float(high), n=len(of_unit) if n is None else n
+    )

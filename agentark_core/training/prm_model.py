@@ -1,0 +1,126 @@
+"""A trained process reward model: sigma(R_phi) of every step of every completion.
+
+    PRM.load(path).scores([[{"role": "user", "content": "Q: .."}]], ["Step 1: 3 + 4 = 7\n\\boxed{8}"])
+    -> [[0.98, 0.03]]
+
+Imports torch and transformers at the top: import this module only where a model is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForTokenClassification
+
+from agentark_core import model_files
+from agentark_core.chat import ChatFormat
+from agentark_core.errors import DataError, ModelError
+from agentark_core.step_tokens import tokenise
+from agentark_core.steps import STEPS_VERSION, split
+from agentark_core.training.sft_plan import tokenizer_digest
+from agentark_core.types import Message
+
+TOKENS_PER_BATCH = 16_384
+"""Tokens of one forward pass, padding included."""
+
+Aggregate = Literal["mean", "min", "last", "product"]
+
+
+class PRM:
+    """Attributes: chat (its tokenizer and template), model (float32 on a CPU, its own type on a GPU)."""
+
+    def __init__(self, chat: ChatFormat, model: Any) -> None:
+        self.chat = chat
+        self.model = model.eval()
+        self._context = model.config.get_text_config().max_position_embeddings
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str | None = None) -> PRM:
+        """Read what training.prm wrote. device: default a GPU if there is one.
+
+        Raises ModelError if it is none, if its tokenizer is not the one it was trained with, or if the splitter of
+        today cuts other steps than those it was trained on.
+        """
+        path = Path(path)
+        model_files.check_model_dir(path)
+        try:
+            about = json.loads((path / "prm.json").read_text(encoding="utf-8"))
+            splitter, tokenizer = about["splitter"], about["tokenizer"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ModelError(f"{path}: no prm.json of a process reward model; train one with training.prm") from None
+        if splitter != STEPS_VERSION:
+            raise ModelError(
+                f"{path}: trained on steps of the splitter {splitter!r}, this version cuts {STEPS_VERSION!r}; train it "
+                "again, or use the version that trained it"
+            )
+        if (found := tokenizer_digest(path)) != tokenizer:
+            raise ModelError(f"{path}: trained with the tokenizer files {tokenizer}, found {found}; restore them")
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model = AutoModelForTokenClassification.from_pretrained(
+            path,
+            dtype=torch.float32 if device == "cpu" else "auto",
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        return cls(ChatFormat.load(path), model.to(device))
+
+    def scores(self, prompts: list[list[Message]], completions: list[str]) -> list[list[float]]:
+        """sigma(R) from 0 to 1 of every step (steps.split) of each completion; [] for an empty one.
+
+        All steps of a completion come from one forward pass. Raises DataError if one exceeds the model's context.
+        """
+        return self.step_scores(prompts, [split(completion) for completion in completions])
+
+    def step_scores(self, prompts: Sequence[Sequence[Message]], steps: Sequence[Sequence[str]]) -> list[list[float]]:
+        """`scores` of completions given as their steps, for steps that others have drawn (ProcessBench)."""
+        rows = [tokenise(self.chat, prompt, parts) for prompt, parts in zip(prompts, steps, strict=True)]
+        for number, (ids, _) in enumerate(rows):
+            if len(ids) > self._context:
+                raise DataError(
+                    f"completion {number}: {len(ids)} tokens with its prompt, the process reward model reads "
+                    f"{self._context}; limit max_tokens or use another model"
+                )
+        found: list[list[float]] = [[] for _ in rows]
+        for batch in _batches([len(ids) for ids, _ in rows]):
+            for row, scores in zip(batch, self._forward([rows[row] for row in batch]), strict=True):
+                found[row] = scores
+        return found
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[tuple[list[int], list[int]]]) -> list[list[float]]:
+        # Padding stands behind: a causal model never sees it from the positions that are read.
+        length = max(len(ids) for ids, _ in rows)
+        pad = self.chat.stop_ids[0]
+        ids = torch.tensor([ids + [pad] * (length - len(ids)) for ids, _ in rows], device=self.model.device)
+        lengths = torch.tensor([len(ids) for ids, _ in rows], device=self.model.device)
+        mask = torch.arange(length, device=self.model.device) < lengths[:, None]
+        out = self.model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, :, 0].float().sigmoid()
+        return [scores[positions].tolist() for scores, (_, positions) in zip(out.cpu(), rows, strict=True)]
+
+
+def aggregate(scores: Sequence[float], how: Aggregate = "mean") -> float:
+    """One reward R(o) from the scores of a completion's steps, from 0 to 1; 0, the lowest, without any step."""
+    if not scores:
+        return 0.0
+    if how == "last":
+        return scores[-1]
+    if how == "mean":
+        return sum(scores) / len(scores)
+    return min(scores) if how == "min" else prod(scores)
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Row numbers, of similar length together, up to TOKENS_PER_BATCH tokens a batch with padding (or one row)."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= TOKENS_PER_BATCH:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches

@@ -1,0 +1,219 @@
+"""Process reward models on exact step labels of arkling: Eq. 7 against cross-entropy, several seeds.
+
+    python -m experiments.prm_arkling --home agentark-home --run FINGERPRINT --out /tmp/prm
+
+Training: solutions that the shipped teacher samples at T = 0.9 for `distil` questions, labelled exactly, in the rows of
+the kind `process`. Held out: the first-round solutions of committed debates on `test` questions (--home, --run). The
+first --selection of these choose the threshold of the first error; every figure is of the others. Prints JSON lines, and
+writes them with a reliability plot to --out. All intervals 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from agentark_core import prm_metrics, process, prompts
+from agentark_core.answers import extract
+from agentark_core.arkling import generator, model_path
+from agentark_core.config import ExamplesConfig
+from agentark_core.step_labels import exact_labels
+from agentark_core.stored import read_debates
+from agentark_core.types import Debate, Problem, Turn, Verdict
+
+TEMPERATURE = 0.9
+LOSSES = ("contrastive", "bce")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One held-out solution and the exact labels of its steps."""
+
+    question: str
+    text: str
+    labels: list[bool]
+    answer: str | None
+    correct: bool
+
+    @property
+    def first_error(self) -> int:
+        return self.labels.index(False) if False in self.labels else -1
+
+
+def main() -> None:
+    """Sample, train every model, score, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, required=True, help="home with debates on arkling test questions")
+    parser.add_argument("--run", required=True, help="fingerprint of the debate run whose first round is held out")
+    parser.add_argument("--out", type=Path, required=True, help="folder for samples, models and results")
+    parser.add_argument("--base", choices=("student", "teacher"), default="student", help="what the models start from")
+    parser.add_argument("--questions", type=int, default=1500, help="distil questions to train on")
+    parser.add_argument("--samples", type=int, default=6, help="teacher's solutions of each")
+    parser.add_argument("--selection", type=int, default=100, help="held-out questions that choose the threshold")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--temperature", type=float, default=0.1, help="of Eq. 7")
+    parser.add_argument("--stage1", type=float, nargs=2, default=(1, 2e-3), metavar=("EPOCHS", "RATE"))
+    parser.add_argument("--stage2", type=float, nargs=2, default=(4, 1e-3), metavar=("EPOCHS", "RATE"))
+    parser.add_argument("--batch", type=int, default=16, help="questions per optimiser step")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    examples = options.out / f"process-{options.questions}x{options.samples}.parquet"
+    if not examples.exists():
+        pq.write_table(sample(options.questions, options.samples), examples, write_page_checksum=True)
+    traces = held_out(options.home, options.run)
+    tables: dict[str, list[prm_metrics.Bin]] = {}
+    with (options.out / "results.jsonl").open("a", encoding="utf-8") as results:
+        for seed in range(options.seeds):
+            for loss in options.losses:
+                trained = train(examples, loss=loss, seed=seed, options=options)
+                figures, table = measure(Path(trained["model"]), traces, selection=options.selection)
+                tables.setdefault(loss, table)
+                row = {
+                    "base": options.base,
+                    "loss": loss,
+                    "seed": seed,
+                    "temperature": options.temperature,
+                    **figures,
+                    "training": trained,
+                }
+                print(json.dumps(row), file=results, flush=True)
+                print(json.dumps(row), flush=True)
+    prm_metrics.plot_reliability(tables, options.out / "reliability.png")
+
+
+def sample(questions: int, samples: int) -> Any:
+    """Rows of the kind `process` from fresh solutions of the teacher."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from agentark_core.arkling.model import generate
+
+    path = model_path("teacher")
+    model = AutoModelForCausalLM.from_pretrained(path, local_files_only=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    problems = generator.problems("distil", limit=questions)
+    chats = [prompts.first_answer(problem.question, wording="arkling") for problem in problems for _ in range(samples)]
+    torch.manual_seed(0)
+    texts = generate(model, tokenizer, chats, temperature=TEMPERATURE)
+    debates, verdicts = [], {}
+    for number, problem in enumerate(problems):
+        turns = []
+        for agent, text in enumerate(texts[number * samples : (number + 1) * samples], start=1):
+            turns.append(_turn(problem, agent=agent, text=text))
+            right = generator.parse_solution(text) == int(problem.gold)
+            label = "correct" if right else "incorrect"
+            verdicts[turns[-1].key] = Verdict(label=label, method="number", extracted=None)  # type: ignore[arg-type]
+        debates.append(Debate(work_id=problem.problem_id, problem=problem, turns=tuple(turns), stop_reason="rounds"))
+    config = ExamplesConfig(step_labels="exact")
+    table, counts = process.build(debates, verdicts, config=config, wording="arkling", source_fingerprint="sampled")
+    print(json.dumps({"examples": counts}), flush=True)
+    return table
+
+
+def _turn(problem: Problem, *, agent: int, text: str) -> Turn:
+    return Turn(
+        work_id=problem.problem_id,
+        problem_id=problem.problem_id,
+        round=1,
+        agent=agent,
+        seed=0,
+        text=text,
+        answer=None,
+        prompt_tokens=0,
+        cached_tokens=0,
+        completion_tokens=0,
+        finish_reason="stop",
+        status="ok",
+    )
+
+
+def held_out(home: Path, run: str) -> list[Trace]:
+    """The first round of committed debates, in order."""
+    traces = []
+    for debate in read_debates(home, fingerprint=run):
+        question, gold = debate.problem.question, debate.problem.gold
+        for turn in debate.turns:
+            if turn.round == 1 and turn.role == "agent" and turn.status == "ok":
+                labels = [step.label is True for step in exact_labels(turn.text, question=question)]
+                answer = extract(turn.text, task="number")
+                right = answer is not None and answer == gold
+                traces.append(Trace(question=question, text=turn.text, labels=labels, answer=answer, correct=right))
+    return traces
+
+
+def train(examples: Path, *, loss: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One model, in a process of its own; a finished one is returned at once."""
+    prm = {
+        "loss": loss,
+        "temperature": options.temperature,
+        "stage1": {"epochs": options.stage1[0], "learning_rate": options.stage1[1]},
+        "stage2": {"epochs": options.stage2[0], "learning_rate": options.stage2[1]},
+        "batch_size": options.batch,
+        "micro_batch_size": options.batch,
+        "dtype": "float32",
+        "seed": seed,
+    }
+    folder = options.out / f"{options.base}-{loss}-{options.temperature}-{seed}"
+    folder.mkdir(exist_ok=True)
+    resolved = {"model": str(model_path(options.base)), "examples": str(examples), "output": str(folder), "prm": prm}
+    (folder / "resolved.json").write_text(json.dumps(resolved))
+    command = [sys.executable, "-m", "agentark_core.training.prm", "--config", str(folder / "resolved.json")]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def measure(model: Path, traces: list[Trace], *, selection: int) -> tuple[dict[str, Any], list[prm_metrics.Bin]]:
+    """All figures of one model on the questions behind the first `selection`, and its reliability table."""
+    from agentark_core.training.prm_model import PRM, aggregate
+
+    questions = list(dict.fromkeys(trace.question for trace in traces))
+    chosen = set(questions[:selection])
+    found = PRM.load(model).scores(
+        [prompts.first_answer(trace.question, wording="arkling") for trace in traces], [trace.text for trace in traces]
+    )
+    pairs = list(zip(traces, found, strict=True))
+    threshold = prm_metrics.choose_threshold(*_split([pair for pair in pairs if pair[0].question in chosen]))
+    rest = [pair for pair in pairs if pair[0].question not in chosen]
+    scores_S = [score for _, scores in rest for score in scores]
+    labels_S = [label for trace, _ in rest for label in trace.labels]
+    questions_S = [trace.question for trace, _ in rest for _ in trace.labels]
+    table, error = prm_metrics.calibration(scores_S, labels_S, questions_S)
+    scores, labels = _split(rest)
+    by_question: dict[str, list[tuple[Trace, list[float]]]] = {}
+    for trace, values in rest:
+        by_question.setdefault(trace.question, []).append((trace, values))
+    figures = {
+        "auc": asdict(prm_metrics.auc(scores_S, labels_S, questions_S)),
+        "first_error": asdict(
+            prm_metrics.first_error(scores, labels, [trace.question for trace, _ in rest], threshold=threshold)
+        ),
+        "calibration_error": asdict(error),
+        "best_of_n": {
+            how: asdict(
+                prm_metrics.best_of_n(
+                    [[aggregate(values, how) for _, values in group] for group in by_question.values()],
+                    [[trace.answer for trace, _ in group] for group in by_question.values()],
+                    [[trace.correct for trace, _ in group] for group in by_question.values()],
+                )
+            )
+            for how in ("mean", "min", "last", "product")
+        },
+    }
+    return figures, table
+
+
+def _split(pairs: list[tuple[Trace, list[float]]]) -> tuple[list[list[float]], list[int]]:
+    return [scores for _, scores in pairs], [trace.first_error for trace, _ in pairs]
+
+
+if __name__ == "__main__":
+    main()
