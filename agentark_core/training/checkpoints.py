@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,30 @@ def remove_incomplete(checkpoints: Path) -> None:
             shutil.rmtree(folder)
 
 
-def prune(checkpoints: Path, *, keep: int) -> None:
-    """Delete all complete checkpoints but the newest `keep`."""
+def prune(checkpoints: Path, *, keep: int, spare: Collection[int] = ()) -> None:
+    """Delete all complete checkpoints but the newest `keep` and those of the steps in spare."""
     complete = [folder for folder in _by_step(checkpoints) if read_marker(folder)]
     for folder in complete[:-keep]:
-        shutil.rmtree(folder)
+        if step_of(folder) not in spare:
+            shutil.rmtree(folder)
+
+
+def resume_point(checkpoints: Path, *, run: dict[str, Any]) -> tuple[str | None, int]:
+    """Folder and step of the checkpoint to go on from, (None, 0) if there is none; makes the folder of checkpoints.
+
+    Raises ConfigError if it belongs to another run.
+    """
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    folder = latest(checkpoints)
+    if folder is None:
+        return None, 0
+    check_same_run((read_marker(folder) or {})["run"], run, where=folder)
+    return str(folder), step_of(folder)
+
+
+def step_of(folder: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(folder.name.removeprefix("checkpoint-"))
 
 
 def check_same_run(found: dict[str, Any], expected: dict[str, Any], *, where: Path) -> None:
@@ -85,4 +105,4 @@ def check_same_run(found: dict[str, Any], expected: dict[str, Any], *, where: Pa
 
 def _by_step(checkpoints: Path) -> list[Path]:
     folders = [f for f in checkpoints.glob("checkpoint-*") if f.name.removeprefix("checkpoint-").isdigit()]
-    return sorted(folders, key=lambda folder: int(folder.name.removeprefix("checkpoint-")))
+    return sorted(folders, key=step_of)

@@ -1,0 +1,154 @@
+"""What every training entry point does around its trainer: join a process group, publish the model, leave.
+
+A process is started by torchrun, deepspeed or Ray Train (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), or alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agentark_core import model_files
+from agentark_core.errors import AgentArkError, ConfigError
+from agentark_core.training import checkpoints
+from agentark_core.training.sft_plan import tokenizer_files
+
+Result = dict[str, Any]
+
+
+def join() -> int:
+    """Fill in the environment of a group of one where no launcher did; returns the world size."""
+    if "RANK" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in alone.items()})
+    return int(os.environ["WORLD_SIZE"])
+
+
+def leave() -> None:
+    """End the process group, if one was begun."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def prepare(*, cpus: float) -> bool:
+    """Settle threads and accelerator before TRL is imported; returns whether there is a GPU."""
+    threads = max(1, int(cpus))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else accelerate chooses for itself
+    import torch
+
+    on_gpu: bool = torch.cuda.is_available()
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_gpu else "cpu")
+    if not on_gpu:
+        torch.set_num_threads(threads)
+        _skip_shared_memory_op()
+    return on_gpu
+
+
+def _skip_shared_memory_op() -> None:
+    """Leave CPU collectives to gloo: DeepSpeed would compile an op of its own at first use (35 s, needs a compiler)."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def deepspeed_config(*, zero_stage: int, dtype: str, on_gpu: bool) -> dict[str, Any]:
+    """The DeepSpeed config. AdamW is torch's own: DeepSpeed's CPU Adam would be compiled at the first start."""
+    return {
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "zero_optimization": {
+            "stage": zero_stage,
+            "overlap_comm": on_gpu,
+            "stage3_gather_16bit_weights_on_model_save": zero_stage == 3,
+        },
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "torch_autocast": {"enabled": dtype == "bfloat16", "dtype": "bfloat16"},
+        "steps_per_print": 10**9,
+    }
+
+
+def publish(
+    trainer: Any,
+    *,
+    base: Path,
+    output: Path,
+    run: dict[str, Any],
+    lineage: dict[str, Any],
+    result: Result,
+    weights: dict[str, Any] | None = None,
+) -> Result:
+    """Write output/model in the base's own dtype and beside the base's own tokenizer files, then COMPLETE.
+
+    weights: what to publish instead of the trainer's. Returns result, on rank 0 with `model` and `revision`.
+    """
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if weights is None else weights
+    final = output / "model"
+    if os.environ["RANK"] == "0":
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        dtype = _base_dtype(base)
+        temporary = output / "model.tmp"
+        for folder in (temporary, final):
+            shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(temporary, state_dict={name: weight.to(dtype) for name, weight in state.items()})
+        for file in [base / "config.json", *tokenizer_files(base)]:
+            shutil.copyfile(file, temporary / file.name)
+        generation = base / "generation_config.json"
+        if generation.is_file():
+            shutil.copyfile(generation, temporary / generation.name)
+        (temporary / "agentark.json").write_text(
+            json.dumps({**lineage, **result}, indent=1, sort_keys=True), encoding="utf-8"
+        )
+        temporary.rename(final)
+        model_files.check_model_dir(final)
+        result = {"model": str(final), "revision": model_files.revision(final), **result}
+        checkpoints.write_marker(output, {"run": run, "result": result}, payload=final)
+    trainer.accelerator.wait_for_everyone()
+    return result
+
+
+def _base_dtype(base: Path) -> Any:
+    import torch
+
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    return getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
+
+
+def run_cli(train: Callable[[dict[str, Any]], Result], *, module: str, what: str, argv: list[str] | None) -> int:
+    """`python -m agentark_core.training.<module> --config resolved.json`; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m agentark_core.training.{module}",
+        description=f"{what} from a resolved config, alone or under torchrun / deepspeed.",
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, help=f"resolved.json, see agentark_core/training/{module}.py"
+    )
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        try:
+            resolved = json.loads(arguments.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{arguments.config}: not readable as JSON: {error}") from None
+        result = train(resolved)
+    except AgentArkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    finally:
+        leave()
+    if os.environ["RANK"] == "0":
+        print(json.dumps(result))
+    return 0
