@@ -52,6 +52,16 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
     return content if intact else None
 
 
+def finished(output: Path, *, run: dict[str, Any]) -> dict[str, Any] | None:
+    """The result in the marker of a run that has ended, None if there is none. ConfigError if it was another run."""
+    marker = read_marker(output)
+    if marker is None:
+        return None
+    check_same_run(marker["run"], run, where=output)
+    result: dict[str, Any] = marker["result"]
+    return result
+
+
 def latest(checkpoints: Path) -> Path | None:
     """The complete checkpoint with the highest step, or None."""
     complete = [folder for folder in _by_step(checkpoints) if read_marker(folder)]

@@ -35,13 +35,12 @@ class Plan:
     @property
     def run(self) -> dict[str, Any]:
         """What a checkpoint and the run that resumes from it must have in common."""
-        tokenizer = {f.name: model_files.file_sha256(f)[:16] for f in sorted(tokenizer_files(self.base))}
         settings = {f"sft.{k}": v for k, v in self.config.model_dump().items() if k not in RESUMABLE_CHANGES}
         return {
             "world_size": self.world_size,
             "base_revision": self.revision,
             "examples": self.digest,
-            "tokenizer": tokenizer,
+            "tokenizer": tokenizer_digest(self.base),
             **settings,
         }
 
@@ -60,14 +59,7 @@ def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
             f"sft.batch_size {config.batch_size} is not a multiple of micro_batch_size {config.micro_batch_size} x "
             f"processes {world_size}; lower sft.micro_batch_size or change sft.batch_size"
         )
-    base = Path(resolved["model"])
-    model_files.check_model_dir(base)
-    revision = model_files.revision(base)
-    if resolved.get("revision") and resolved["revision"] != revision:
-        raise ModelError(
-            f"{base}: its content hash is {revision}, the config names {resolved['revision']}; "
-            "restore the model or plan the run again"
-        )
+    base, revision = checked_base(resolved)
     paths = resolved["examples"]
     examples = sft_data.read_examples([paths] if isinstance(paths, str) else paths)
     return Plan(
@@ -84,15 +76,28 @@ def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
 
 def finished(job: Plan) -> dict[str, Any] | None:
     """The result of a run that has ended, None if there is none. ConfigError if it was another run."""
-    marker = checkpoints.read_marker(job.output)
-    if marker is None:
-        return None
-    checkpoints.check_same_run(marker["run"], job.run, where=job.output)
-    result: dict[str, Any] = marker["result"]
-    return result
+    return checkpoints.finished(job.output, run=job.run)
+
+
+def checked_base(resolved: dict[str, Any]) -> tuple[Path, str]:
+    """The base's directory and content hash; ModelError if it may not be used or is not the one that was planned."""
+    base = Path(resolved["model"])
+    model_files.check_model_dir(base)
+    revision = model_files.revision(base)
+    if resolved.get("revision") and resolved["revision"] != revision:
+        raise ModelError(
+            f"{base}: its content hash is {revision}, the config names {resolved['revision']}; "
+            "restore the model or plan the run again"
+        )
+    return base, revision
 
 
 def tokenizer_files(base: Path) -> list[Path]:
     """Everything beside weights, configs and notes: tokenizer, vocabulary, merges, chat template."""
     stems = ("tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens", "chat_template", "tekken")
     return [file for file in base.iterdir() if file.is_file() and file.name.startswith(stems)]
+
+
+def tokenizer_digest(base: Path) -> dict[str, str]:
+    """File name -> sha256 (16 hex digits) of the tokenizer files."""
+    return {file.name: model_files.file_sha256(file)[:16] for file in sorted(tokenizer_files(base))}

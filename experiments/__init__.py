@@ -1,0 +1,1 @@
+"""Experiments on the shipped tiny models; their figures are in docs/LOG.md."""
