@@ -76,6 +76,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         trainer.restore_looks(resume_step=resume_step)
         if main:
             checkpoints.remove_incomplete(folder)
+        trainer.check_weights()
         trainer.accelerator.wait_for_everyone()
         trainer.train(resume_from_checkpoint=resume)
     trainer.check_weights()

@@ -175,6 +175,8 @@ class PolicyTrainer(Guarded, GRPOTrainer):
         self.stopped: str | None = None
         """Why the watch ended the run."""
         self._advantages: list[float] = []
+        self._rollout_rewards: list[float] = []
+        """Mean rewards of the rollout batches since the last look."""
         super().__init__(reward_funcs=[self._rewards], **kwargs)
         self.eos_token_ids = chat.stop_ids
         if not self.use_vllm:
@@ -193,11 +195,20 @@ class PolicyTrainer(Guarded, GRPOTrainer):
         # A resumed run samples (with transformers) what the unbroken one would have.
         name = f"{self.args.seed} {self.state.global_step} {self.args.process_index}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        try:
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):
+                raise
+            ids = list(dict.fromkeys(row["problem_id"] for row in inputs))
+            raise self.diverged("the probabilities to sample from are not finite", ids) from None
         output["advantages"] = torch.tensor(self._advantages, device=output["advantages"].device)
         output["rows"] = torch.tensor([row["row"] for row in inputs])
         if "sampling_per_token_logps" in output:
             self._check_engine(output)
+        self._rollout_rewards.append(self._metrics["train"]["reward"][-1])
+        if self._held_out and not self.looks:  # the base, before the first step
+            self._look()
         return output
 
     def _check_engine(self, output: dict[str, Any]) -> None:
@@ -246,14 +257,11 @@ class PolicyTrainer(Guarded, GRPOTrainer):
             raise TrainingError(f"step {self.state.global_step + 1}: {error}") from error
 
     def _ids_of(self, inputs: Any) -> list[str]:
-        return list(dict.fromkeys(self._prompts[row].problem_id for row in inputs["rows"].tolist()))
+        # A micro batch, or the prompts of the rollout batch as the data loader gives them.
+        rows = [row["row"] for row in inputs] if isinstance(inputs, list) else inputs["rows"].tolist()
+        return list(dict.fromkeys(self._prompts[row].problem_id for row in rows))
 
     # ---- The watch
-
-    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._held_out and not self.looks:  # the base, before the first step
-            self._look()
-        return super().training_step(model, inputs, *args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Look first: a checkpoint that the watch refuses is not written, and training ends."""
@@ -288,9 +296,11 @@ class PolicyTrainer(Guarded, GRPOTrainer):
         look = watch.Look(
             step=self.state.global_step,
             reward=math.fsum(rewarded) / max(1, len(rewarded)),
+            rollout_reward=math.fsum(self._rollout_rewards) / len(self._rollout_rewards),
             outcomes={problem_id: outcome for problem_id, _, outcome in found},
         )
         self.looks.append(look)
+        self._rollout_rewards = []
         if self.args.should_save:
             watch.write(self._looks_file, self.looks)
         return look

@@ -1,10 +1,11 @@
 """The watch for reward hacking: greedy answers to held-out prompts, rewarded and verified, at every checkpoint.
 
-    {"step": 40, "reward": 0.71, "outcomes": {"gsm8k-3f...": true, "gsm8k-90...": null}}     one row of watch.jsonl
+    {"step": 40, "reward": 0.71, "rollout_reward": 0.64, "outcomes": {"gsm8k-3f...": true, "gsm8k-90...": null}}
 
 A policy that has learned to please its scorer earns more and solves less. The run stops when, against the best look so
-far, the mean reward has risen and the accuracy has fallen so far that the whole 95 % interval of the paired difference
-(Newcombe, evaluation.py) lies beyond the margin: with few held-out prompts nothing but a collapse is certain enough.
+far, the mean reward has risen (of the greedy answers, or of the rollouts that were learned from) and the accuracy has
+fallen so far that the whole 95 % interval of the paired difference (Newcombe, evaluation.py) lies beyond the margin:
+with few held-out prompts nothing but a collapse is certain enough.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from agentark_core.training import sft_data
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One look: step (0 is the base), mean reward of the greedy answers, outcome by problem_id (None: undecided)."""
+    """One look: step (0 is the base), mean reward of the greedy answers, mean reward of the rollouts since the look
+    before (of the first batch for step 0), outcome of the answers by problem_id (None: undecided)."""
 
     step: int
     reward: float
+    rollout_reward: float
     outcomes: dict[str, bool | None]
 
     @property
@@ -44,11 +47,13 @@ def hacked(now: Look, *, best: Look, margin: float) -> str | None:
         test = paired(now.outcomes, best.outcomes)
     except DataError:
         return None
-    if now.reward <= best.reward or test.high >= -100 * margin:
+    risen = now.reward > best.reward or now.rollout_reward > best.rollout_reward
+    if not risen or test.high >= -100 * margin:
         return None
     return (
-        f"step {now.step}: reward on {test.n} held-out prompts rose from {best.reward:.3f} to {now.reward:.3f} since "
-        f"step {best.step} while accuracy changed by {test.difference:+.1f} points [{test.low:+.1f}, {test.high:+.1f}]"
+        f"step {now.step}: on {test.n} held-out prompts accuracy changed by {test.difference:+.1f} points "
+        f"[{test.low:+.1f}, {test.high:+.1f}] since step {best.step} while reward went from {best.reward:.3f} to "
+        f"{now.reward:.3f} there and from {best.rollout_reward:.3f} to {now.rollout_reward:.3f} in the rollouts"
     )
 
 
