@@ -7,11 +7,12 @@ others are stopped, and the group is started once more from the last complete ch
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agentark_core.errors import AgentArkError, ConfigError
-from agentark_core.training import TrainingError, sft, sft_plan
+from agentark_core.training import TrainingError, grpo, grpo_plan, sft, sft_plan
 
 COLLECTIVE_TIMEOUT_S = 600
 """Longest wait of one rank for the others; a dead rank is noticed within seconds, this bounds a hanging one."""
@@ -28,10 +29,47 @@ def train_sft(
     """
     resolved = {**resolved, "output": str(Path(resolved["output"]).resolve())}
     job = sft_plan.plan(resolved, world_size=num_workers)
-    result = sft_plan.finished(job)
-    if result:
-        return result
-    _check_resources(CPU=num_workers * cpus_per_worker, GPU=num_workers * gpus_per_worker)
+    return sft_plan.finished(job) or _run(
+        _sft_worker,
+        resolved,
+        section="sft",
+        name=f"sft-{job.digest}",
+        group=(num_workers, cpus_per_worker, gpus_per_worker),
+        storage=storage,
+        finished=lambda: sft_plan.finished(job),
+    )
+
+
+def train_grpo(
+    resolved: dict[str, Any], *, num_workers: int, cpus_per_worker: float, gpus_per_worker: float, storage: Path
+) -> dict[str, Any]:
+    """training.grpo.train in the same way."""
+    resolved = {**resolved, "output": str(Path(resolved["output"]).resolve())}
+    job = grpo_plan.plan(resolved, world_size=num_workers)
+    return grpo_plan.finished(job) or _run(
+        _grpo_worker,
+        resolved,
+        section="grpo",
+        name=f"grpo-{job.digest}",
+        group=(num_workers, cpus_per_worker, gpus_per_worker),
+        storage=storage,
+        finished=lambda: grpo_plan.finished(job),
+    )
+
+
+def _run(
+    worker: Callable[[dict[str, Any]], None],
+    resolved: dict[str, Any],
+    *,
+    section: str,
+    name: str,
+    group: tuple[int, float, float],
+    storage: Path,
+    finished: Callable[[], dict[str, Any] | None],
+) -> dict[str, Any]:
+    """One process group; group: processes, and CPUs and GPUs for each."""
+    num_workers, cpus_per_worker, gpus_per_worker = group
+    _check_resources(section, CPU=num_workers * cpus_per_worker, GPU=num_workers * gpus_per_worker)
 
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -40,12 +78,12 @@ def train_sft(
     on_gpu = gpus_per_worker > 0
     resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if on_gpu else {})
     trainer = TorchTrainer(
-        _worker,
+        worker,
         train_loop_config=resolved,
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=on_gpu, resources_per_worker=resources),
         run_config=RunConfig(
-            name=f"sft-{job.digest}-{time.time_ns()}",
+            name=f"{name}-{time.time_ns()}",
             storage_path=str(storage.resolve()),
             failure_config=FailureConfig(max_failures=RESTARTS),
         ),
@@ -54,25 +92,31 @@ def train_sft(
         trainer.fit()
     except WorkerGroupError as error:
         raise _first_cause(error.worker_failures, num_workers=num_workers) from error
-    result = sft_plan.finished(job)
+    result = finished()
     if result is None:
-        raise TrainingError(f"{job.output}: training ended without a result; is this folder shared by all nodes?")
+        raise TrainingError(
+            f"{resolved['output']}: training ended without a result; is this folder shared by all nodes?"
+        )
     return result
 
 
-def _worker(resolved: dict[str, Any]) -> None:
+def _sft_worker(resolved: dict[str, Any]) -> None:
     sft.train(resolved)
 
 
-def _check_resources(**needed: float) -> None:
+def _grpo_worker(resolved: dict[str, Any]) -> None:
+    grpo.train(resolved)
+
+
+def _check_resources(section: str, **needed: float) -> None:
     import ray
 
     total = ray.cluster_resources()
     for kind, amount in needed.items():
         if amount > total.get(kind, 0):
             raise ConfigError(
-                f"sft: the processes need {amount:g} {kind}, the Ray cluster has {total.get(kind, 0):g}; "
-                f"lower sft.num_workers or sft.{kind.lower()}s_per_worker, or add nodes"
+                f"{section}: the processes need {amount:g} {kind}, the Ray cluster has {total.get(kind, 0):g}; "
+                f"lower {section}.num_workers or {section}.{kind.lower()}s_per_worker, or add nodes"
             )
 
 
