@@ -60,7 +60,7 @@ def open_scorer(config: GRPOConfig, *, prm: Path | None) -> StepScorer | None:
         return ExactScorer()
     if prm is None:
         raise ConfigError("grpo.scorer is prm but no model is named: set `prm` to the directory of a trained one")
-    scorer: StepScorer = import_module("agentark_core.training.prm_model").load(prm)
+    scorer: StepScorer = import_module("agentark_core.training.prm_model").PRM.load(prm)
     return scorer
 
 
