@@ -361,6 +361,84 @@ class PRMConfig(Section):
         return self
 
 
+class GRPOConfig(Section):
+    """GRPO (Eq. 3-5) with TRL under DeepSpeed: completions are sampled, scored step by step, and learned from."""
+
+    epochs: float = Field(1.0, gt=0, description="Passes over the prompts.")
+    prompts_per_step: int = Field(8, ge=1, description="Prompts of one rollout batch over all processes.")
+    group_size: int = Field(8, ge=2, description="Completions sampled for each prompt (G).")
+    iterations: int = Field(1, ge=1, description="Optimiser steps on each rollout batch.")
+    micro_batch_size: int = Field(8, ge=1, description="Completions per forward pass in one process.")
+    learning_rate: float = Field(1e-6, gt=0, description="Learning rate (constant after the warm-up).")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    epsilon: float = Field(0.2, gt=0, lt=1, description="Clip range of the probability ratio.")
+    beta: float = Field(0.04, ge=0, description="Weight of the KL divergence from the base, which stays fixed.")
+    advantage: Literal["group", "leave_one_out", "mean_only"] = Field(
+        "group", description="Group mean and standard deviation (Eq. 5), mean of the others, or mean alone."
+    )
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
+    max_tokens: int = Field(1024, ge=1, description="Completion limit; what reaches it is not learned from.")
+    max_prompt_tokens: int = Field(1024, ge=1, description="Longer prompts are set aside.")
+    scorer: Literal["prm", "exact"] = Field(
+        "prm", description="Steps are scored by a process reward model, or checked exactly (arkling only)."
+    )
+    aggregate: Literal["mean", "min", "last", "product"] = Field(
+        "mean", description="How the scores of the steps make the reward of a completion."
+    )
+    process_weight: float = Field(1.0, ge=0, description="Weight of that reward; 0 loads no scorer.")
+    outcome_weight: float = Field(0.0, ge=0, description="Weight of a correct answer (verified by rules).")
+    format_weight: float = Field(0.0, ge=0, description="Weight of any final answer that the rules can find.")
+    rollouts: Literal["transformers", "vllm_colocate", "vllm_server"] = Field(
+        "transformers", description="What samples: the training process, vLLM on its GPU, or a `trl vllm-serve`."
+    )
+    vllm_memory: float = Field(0.3, gt=0, le=1, description="vllm_colocate only: share of GPU memory for vLLM.")
+    vllm_url: str = Field("", description="vllm_server only: its address, as http://host:8000.")
+    engine_difference: float = Field(
+        0.1,
+        gt=0,
+        description="vLLM only: mean difference of trainer's and engine's log-probabilities that stops the run.",
+    )
+    watch_prompts: int = Field(
+        200, ge=0, description="Prompts held out and answered greedily at each checkpoint; 0 turns the watch off."
+    )
+    watch_margin: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="The run stops if reward there has risen since the best checkpoint and accuracy fallen by more "
+        "than this (whole 95 % interval).",
+    )
+    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="Autocast type.")
+    zero_stage: Literal[0, 1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage.")
+    num_workers: int = Field(1, ge=1, description="Processes in the DeepSpeed group.")
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for one process.")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs for one process; 0 trains on CPU.")
+    save_steps: int = Field(20, ge=1, description="Steps between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept, besides the watch's best.")
+    seed: int = Field(0, ge=0, description="Seed of order and sampling.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        rows = self.prompts_per_step * self.group_size
+        if self.prompts_per_step % self.num_workers or rows % (self.micro_batch_size * self.num_workers):
+            raise ValueError(
+                f"prompts_per_step {self.prompts_per_step} x group_size {self.group_size} completions do not divide "
+                f"into whole groups and micro batches of {self.micro_batch_size} on {self.num_workers} processes; "
+                "change one of them"
+            )
+        if self.save_steps % self.iterations:
+            raise ValueError(
+                f"save_steps {self.save_steps} is not a multiple of iterations {self.iterations}; "
+                "a checkpoint within a rollout batch could not be resumed"
+            )
+        if not self.process_weight + self.outcome_weight + self.format_weight:
+            raise ValueError("all reward weights are 0; set process_weight, outcome_weight or format_weight")
+        if (self.rollouts == "vllm_server") != bool(self.vllm_url):
+            raise ValueError("rollouts vllm_server needs vllm_url, and no other rollouts take one")
+        return self
+
+
 class EvaluationConfig(Section):
     """Evaluation on held-out questions."""
 

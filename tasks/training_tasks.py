@@ -11,10 +11,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from agentark_core import model_files
-from agentark_core.config import ModelConfig, PRMConfig, SFTConfig
+from agentark_core.config import GRPOConfig, ModelConfig, PRMConfig, SFTConfig
 from agentark_core.ledger import atomic_write_text, fingerprint
 from agentark_core.steps import STEPS_VERSION
 from agentark_core.training import checkpoints
+from agentark_core.training.grpo import GRPO_VERSION
 from agentark_core.training.prm import PRM_VERSION
 from agentark_core.training.sft import SFT_VERSION
 from tasks.extract_tasks import ExampleSet
@@ -70,6 +71,56 @@ def train_student(model: ModelConfig, *, examples: ExampleSet, sft: SFTConfig, h
             gpus_per_worker=sft.gpus_per_worker,
             storage=output / "ray",
         )
+    return _student(key, output=output, base_revision=base_revision)
+
+
+@task(
+    task_run_name="GRPO {model.path}",
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_delay_seconds=5,
+    retry_condition_fn=user_errors_are_final,
+)
+def train_grpo(model: ModelConfig, *, prompts: ExampleSet, prm: Path | None, grpo: GRPOConfig, home: Path) -> Student:
+    """GRPO of `model` on the prompts, rewarded by the process reward model in `prm` (None: by what the config names).
+
+    A finished output is returned at once, a started one goes on.
+    """
+    from agentark_core.cluster import ray_pool, ray_train
+
+    model_dir = model_files.resolve(model)
+    base_revision = model_files.revision(model_dir)
+    key = fingerprint(
+        "grpo",
+        base=base_revision,
+        prompts=prompts.digest,
+        prm=model_files.revision(prm) if prm else "",
+        grpo=grpo.model_dump(mode="json"),
+        code_schema=GRPO_VERSION,
+    )
+    output = home / "models" / f"grpo-{key}"
+    resolved = {
+        "model": str(model_dir),
+        "prompts": [str(path) for path in prompts.paths],
+        "prm": str(prm or ""),
+        "output": str(output),
+        "grpo": grpo.model_dump(mode="json"),
+        "revision": base_revision,
+    }
+    if checkpoints.read_marker(output) is None:
+        atomic_write_text(output / "resolved.json", json.dumps(resolved, indent=2, sort_keys=True))
+        ray_pool.connect()
+        ray_train.train_grpo(
+            resolved,
+            num_workers=grpo.num_workers,
+            cpus_per_worker=grpo.cpus_per_worker,
+            gpus_per_worker=grpo.gpus_per_worker,
+            storage=output / "ray",
+        )
+    return _student(key, output=output, base_revision=base_revision)
+
+
+def _student(key: str, *, output: Path, base_revision: str) -> Student:
     return Student(
         fingerprint=key,
         path=output / "model",

@@ -88,12 +88,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("cluster")
 def test_two_processes_under_zero2_on_ray_learn_what_one_process_learns(data: Path, tmp_path: Path) -> None:
-    from agentark_core.cluster.ray_train import train_prm
+    from agentark_core.cluster.ray_train import train
 
     losses = {}
     for workers in (1, 2):
         job = resolved(data, tmp_path / str(workers), micro_batch_size=4 // workers)
-        result = train_prm(job, num_workers=workers, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+        result = train("prm", job, num_workers=workers, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
         rows = (tmp_path / str(workers) / "stage2" / "metrics.jsonl").read_text().splitlines()
         losses[workers] = [json.loads(row)["loss"] for row in rows]
         assert Path(result["model"]).is_dir()
@@ -103,4 +103,4 @@ def test_two_processes_under_zero2_on_ray_learn_what_one_process_learns(data: Pa
         ConfigError, match=r"prm: the processes need 4 CPU, the Ray cluster has 2; lower prm\.num_workers"
     ):
         job = resolved(data, tmp_path / "many", micro_batch_size=1)
-        train_prm(job, num_workers=4, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+        train("prm", job, num_workers=4, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")

@@ -104,19 +104,19 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("cluster")
 def test_two_processes_under_zero2_on_ray_learn_what_one_process_learns(base: Path, data: Path, tmp_path: Path) -> None:
-    from agentark_core.cluster.ray_train import train_sft
+    from agentark_core.cluster.ray_train import train
 
     losses = {}
     for workers in (1, 2):
         output = tmp_path / str(workers)
         job = resolved(base, data, output, epochs=1, zero_stage=2, micro_batch_size=8 // workers)
-        result = train_sft(job, num_workers=workers, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+        result = train("sft", job, num_workers=workers, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
         model_files.check_model_dir(Path(result["model"]))
         losses[workers] = [row["loss"] for row in metrics(output)]
     assert losses[2] == pytest.approx(losses[1], rel=1e-4)
     with pytest.raises(ConfigError, match="the processes need 8 CPU, the Ray cluster has 2"):
         job = resolved(base, data, tmp_path / "many", micro_batch_size=1)
-        train_sft(job, num_workers=8, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+        train("sft", job, num_workers=8, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_a_rank_that_dies_twice_is_one_error_naming_it_and_a_new_start_resumes(
 
     import psutil
 
-    from agentark_core.cluster.ray_train import train_sft
+    from agentark_core.cluster.ray_train import train
 
     output = tmp_path / "out"
     job = resolved(base, data, output, epochs=20, save_steps=5, micro_batch_size=4)
@@ -153,8 +153,8 @@ def test_a_rank_that_dies_twice_is_one_error_naming_it_and_a_new_start_resumes(
     killer = threading.Thread(target=kill_two, daemon=True)
     killer.start()
     with pytest.raises(TrainingError, match=r"training failed after 1 restart: rank [01] of 2: "):
-        train_sft(job, storage=tmp_path / "ray", **arguments)
+        train("sft", job, storage=tmp_path / "ray", **arguments)
     killer.join(timeout=10)
     assert checkpoints.latest(output / "checkpoints")
-    result = train_sft(job, storage=tmp_path / "ray", **arguments)
+    result = train("sft", job, storage=tmp_path / "ray", **arguments)
     assert [row["step"] for row in metrics(output)] == list(range(1, result["steps"] + 1))

@@ -10,80 +10,68 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agentark_core.errors import AgentArkError, ConfigError
-from agentark_core.training import TrainingError, checkpoints, prm, prm_plan, sft, sft_plan
+from agentark_core.training import (
+    TrainingError,
+    checkpoints,
+    grpo,
+    grpo_plan,
+    prm,
+    prm_plan,
+    sft,
+    sft_plan,
+)
 
 COLLECTIVE_TIMEOUT_S = 600
 """Longest wait of one rank for the others; a dead rank is noticed within seconds, this bounds a hanging one."""
 RESTARTS = 1
 
+Job = Literal["sft", "prm", "grpo"]
 
-def train_sft(
-    resolved: dict[str, Any], *, num_workers: int, cpus_per_worker: float, gpus_per_worker: float, storage: Path
+_JOBS: dict[Job, tuple[Callable[..., Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    "sft": (sft_plan.plan, sft.train),
+    "prm": (prm_plan.plan, prm.train),
+    "grpo": (grpo_plan.plan, grpo.train),
+}
+
+
+def train(
+    job: Job,
+    resolved: dict[str, Any],
+    *,
+    num_workers: int,
+    cpus_per_worker: float,
+    gpus_per_worker: float,
+    storage: Path,
 ) -> dict[str, Any]:
-    """Run training.sft.train in num_workers processes of the running Ray cluster and return its result.
+    """Run training.<job>.train in num_workers processes of the running Ray cluster and return its result.
 
     storage: folder for Ray Train's own records, seen by every node, as resolved["output"] must be. Raises the job's
     AgentArkError for a wrong config or data, TrainingError naming the rank if a process fails twice.
     """
-    resolved = _absolute(resolved)
-    job = sft_plan.plan(resolved, world_size=num_workers)
-    name = f"sft-{job.digest}"
-    resources = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
-    return _run(sft.train, resolved, job.run, num_workers=num_workers, resources=resources, storage=storage, name=name)
-
-
-def train_prm(
-    resolved: dict[str, Any], *, num_workers: int, cpus_per_worker: float, gpus_per_worker: float, storage: Path
-) -> dict[str, Any]:
-    """Run training.prm.train likewise."""
-    resolved = _absolute(resolved)
-    job = prm_plan.plan(resolved, world_size=num_workers)
-    name = f"prm-{job.digest}"
-    resources = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
-    return _run(prm.train, resolved, job.run, num_workers=num_workers, resources=resources, storage=storage, name=name)
-
-
-def _absolute(resolved: dict[str, Any]) -> dict[str, Any]:
-    return {**resolved, "output": str(Path(resolved["output"]).resolve())}
-
-
-def _run(
-    train: Callable[[dict[str, Any]], dict[str, Any]],
-    resolved: dict[str, Any],
-    run: dict[str, Any],
-    *,
-    num_workers: int,
-    resources: dict[str, float],
-    storage: Path,
-    name: str,
-) -> dict[str, Any]:
-    """train(resolved) in a process group. run: what its checkpoints must have in common; resources: of one process."""
-    output = Path(resolved["output"])
-    result = checkpoints.finished(output, run=run)
-    if result:
+    output = Path(resolved["output"]).resolve()
+    resolved = {**resolved, "output": str(output)}
+    plan, work = _JOBS[job]
+    planned = plan(resolved, world_size=num_workers)
+    if result := checkpoints.finished(output, run=planned.run):
         return result
-    section = name.partition("-")[0]
-    _check_resources({kind: num_workers * amount for kind, amount in resources.items()}, section=section)
+    _check_resources(job, CPU=num_workers * cpus_per_worker, GPU=num_workers * gpus_per_worker)
 
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
 
-    on_gpu = resources["GPU"] > 0
+    on_gpu = gpus_per_worker > 0
+    resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if on_gpu else {})
     trainer = TorchTrainer(
-        partial(_worker, train),
+        partial(_worker, work),
         train_loop_config=resolved,
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
-        scaling_config=ScalingConfig(
-            num_workers=num_workers,
-            use_gpu=on_gpu,
-            resources_per_worker={kind: amount for kind, amount in resources.items() if amount},
-        ),
+        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=on_gpu, resources_per_worker=resources),
         run_config=RunConfig(
-            name=f"{name}-{time.time_ns()}",
+            name=f"{job}-{planned.digest}-{time.time_ns()}",
             storage_path=str(storage.resolve()),
             failure_config=FailureConfig(max_failures=RESTARTS),
         ),
@@ -92,17 +80,17 @@ def _run(
         trainer.fit()
     except WorkerGroupError as error:
         raise _first_cause(error.worker_failures, num_workers=num_workers) from error
-    result = checkpoints.finished(output, run=run)
+    result = checkpoints.finished(output, run=planned.run)
     if result is None:
         raise TrainingError(f"{output}: training ended without a result; is this folder shared by all nodes?")
     return result
 
 
-def _worker(train: Callable[[dict[str, Any]], dict[str, Any]], resolved: dict[str, Any]) -> None:
-    train(resolved)
+def _worker(work: Callable[[dict[str, Any]], dict[str, Any]], resolved: dict[str, Any]) -> None:
+    work(resolved)
 
 
-def _check_resources(needed: dict[str, float], *, section: str) -> None:
+def _check_resources(section: str, **needed: float) -> None:
     import ray
 
     total = ray.cluster_resources()

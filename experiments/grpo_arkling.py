@@ -1,0 +1,151 @@
+"""GRPO of the shipped arkling student: exact process rewards against the outcome alone, on equal budgets.
+
+    python -m experiments.grpo_arkling --out /tmp/grpo --prompts 800 --test 800 --seed 0
+
+Arms: `process` (mean of exact step checks), `process min`, and `outcome` (verified answer alone, the control). Each
+trains on the same `distil` questions in the same order and is evaluated on the same `test` questions: greedy accuracy,
+accuracy of one sample at temperature 1, and the share of greedy answers whose every step is right. All intervals 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agentark_core import prompts
+from agentark_core.arkling import generator, model_path
+from agentark_core.chat import ChatFormat
+from agentark_core.evaluation import Outcomes, paired, wilson
+from agentark_core.extraction import PROMPT_SCHEMA
+from agentark_core.types import Problem
+from agentark_core.verify import Case, Verifier
+
+ARMS: dict[str, dict[str, Any]] = {
+    "process": {"aggregate": "mean"},
+    "process min": {"aggregate": "min"},
+    "outcome": {"process_weight": 0.0, "outcome_weight": 1.0},
+}
+
+
+def main() -> None:
+    """Train every arm, then print one table."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.grpo_arkling", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for models and results")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--prompts", type=int, default=800, help="distil questions, 100 of them for the watch")
+    parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--beta", type=float, default=0.02)
+    parser.add_argument("--test", type=int, default=800, help="test questions")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    tests = generator.problems("test", limit=options.test)
+    base = evaluate(model_path("student"), tests)
+    show("base", base, base=base)
+    for arm in options.arms:
+        result = train(arm, options)
+        answers = evaluate(Path(result["model"]), tests)
+        show(arm, answers, base=base)
+        print(f"    {json.dumps({k: v for k, v in result.items() if k != 'model'})}", flush=True)
+
+
+def train(arm: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One arm through the entry point; a second start finds its result."""
+    output = options.out / f"{arm.replace(' ', '-')}-{options.seed}"
+    data = options.out / "prompts.parquet"
+    rows = [
+        {
+            **{"problem_id": problem.problem_id, "gold": problem.gold, "task": problem.task},
+            "prompt": prompts.first_answer(problem.question, wording="arkling"),
+            **{"work_id": problem.problem_id, "source_fingerprint": "generator", "decided": 0, "correct": 0},
+        }
+        for problem in generator.problems("distil", limit=options.prompts)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=PROMPT_SCHEMA), data, write_page_checksum=True)
+    grpo = {
+        **{"scorer": "exact", "epochs": options.epochs, "prompts_per_step": 8, "group_size": 8, "dtype": "float32"},
+        **{"micro_batch_size": 64, "learning_rate": options.learning_rate, "beta": options.beta, "max_tokens": 100},
+        **{"watch_prompts": 100, "save_steps": 20, "seed": options.seed, "warmup_ratio": 0.0},
+        **ARMS[arm],
+    }
+    config = options.out / f"{output.name}.json"
+    config.write_text(
+        json.dumps({"model": str(model_path("student")), "prompts": str(data), "output": str(output), "grpo": grpo})
+    )
+    command = [sys.executable, "-m", "agentark_core.training.grpo", "--config", str(config)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def evaluate(model_dir: Path, tests: list[Problem]) -> dict[str, Outcomes]:
+    """Outcomes by problem: `greedy`, `sampled` (temperature 1), `steps` (every step of the greedy answer is right)."""
+    greedy, sampled = (generate(model_dir, tests, sample=sample) for sample in (False, True))
+    with Verifier(workers=1) as verifier:
+        found: dict[str, Outcomes] = {}
+        for name, texts in (("greedy", greedy), ("sampled", sampled)):
+            cases = [
+                Case(response=t, gold=p.gold, task=p.task, question=p.question)
+                for p, t in zip(tests, texts, strict=True)
+            ]
+            verdicts = verifier.verify_many(cases)
+            found[name] = {p.problem_id: v.label == "correct" for p, v in zip(tests, verdicts, strict=True)}
+    found["steps"] = {
+        p.problem_id: bool(t) and all(generator.check_lines(p.question, t)) for p, t in zip(tests, greedy, strict=True)
+    }
+    return found
+
+
+def generate(model_dir: Path, tests: list[Problem], *, sample: bool, batch: int = 200) -> list[str]:
+    """One answer to each question."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    chat = ChatFormat.load(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    ids = [chat.prompt_ids(prompts.first_answer(problem.question, wording="arkling")) for problem in tests]
+    texts = []
+    for start in range(0, len(ids), batch):
+        part = ids[start : start + batch]
+        width = max(map(len, part))
+        padded = torch.tensor([[0] * (width - len(row)) + row for row in part])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part])
+        made = model.generate(
+            input_ids=padded,
+            attention_mask=mask,
+            max_new_tokens=100,
+            do_sample=sample,
+            pad_token_id=0,
+            eos_token_id=chat.stop_ids,
+            **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {}),
+        )
+        for row in made[:, width:].tolist():
+            end = next((place for place, token in enumerate(row) if token in chat.stop_ids), len(row))
+            texts.append(chat.decode(row[:end])[1])
+    return texts
+
+
+def show(name: str, answers: dict[str, Outcomes], *, base: dict[str, Outcomes]) -> None:
+    """Accuracies with Wilson intervals, and the paired difference from the base (Newcombe, exact McNemar)."""
+    for what, outcomes in answers.items():
+        right = sum(outcome is True for outcome in outcomes.values())
+        low, high = wilson(right, len(outcomes))
+        text = f"{name:12} {what:8} {100 * right / len(outcomes):5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        if answers is not base:
+            test = paired(outcomes, base[what])
+            text += f"  {test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}] p = {test.p_value:.2g}"
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
