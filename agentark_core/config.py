@@ -243,8 +243,15 @@ class ExamplesConfig(Section):
     )
 
 
+class LoRAConfig(Section):
+    """Low-rank adapters in every linear layer of the language model; the published model has them merged."""
+
+    rank: int = Field(16, ge=1, description="Rank of the update of each weight matrix.")
+    alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
+
+
 class SFTConfig(Section):
-    """R-SFT (Eq. 1) with TRL under DeepSpeed."""
+    """SFT, R-SFT (Eq. 1) and data augmentation (Eq. 2) with TRL under DeepSpeed; the examples say which."""
 
     epochs: float = Field(2.0, gt=0, description="Passes over the examples.")
     learning_rate: float = Field(1e-5, gt=0, description="Peak learning rate (cosine decay).")
@@ -254,10 +261,25 @@ class SFTConfig(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     max_length: int = Field(2048, ge=8, description="Tokens of prompt and completion; longer rows are set aside.")
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="Autocast type.")
+    packing: bool = Field(
+        False,
+        description="Rows share lines of a batch instead of being padded, so batches are drawn whatever the lengths.",
+    )
+    attention: Literal["sdpa", "flash_attention_2"] = Field(
+        "sdpa", description="flash_attention_2: GPU only, needs the package flash-attn; pays with packing."
+    )
+    gradient_checkpointing: bool | None = Field(
+        None, description="Recompute activations in the backward pass: less memory, a third more time; null: on a GPU."
+    )
+    lora: LoRAConfig | None = Field(None, description="Train low-rank adapters; null trains all weights.")
+    liger: bool = Field(False, description="Liger's fused kernels: GPU only, needs the package liger-kernel.")
     zero_stage: Literal[0, 1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage.")
     num_workers: int = Field(1, ge=1, description="Processes in the DeepSpeed group.")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for one process.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs for one process; 0 trains on CPU.")
+    gpu_memory_gib: float = Field(
+        0.0, ge=0, description="Memory of one GPU, to refuse a job that does not fit before it starts; 0: not known."
+    )
     save_steps: int = Field(100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept.")
     seed: int = Field(0, ge=0, description="Seed of shuffling and initialisation.")
@@ -272,6 +294,19 @@ class SFTConfig(Section):
                 "change one of them"
             )
         return self
+
+    @model_validator(mode="after")
+    def _on_a_gpu(self) -> Self:
+        wanted = [name for name, on in (("liger", self.liger), ("attention flash_attention_2", self._flash)) if on]
+        if wanted and not self.gpus_per_worker:
+            raise ValueError(f"{' and '.join(wanted)}: GPU only; set gpus_per_worker 1, or leave it at its default")
+        if self._flash and self.dtype != "bfloat16":
+            raise ValueError("attention flash_attention_2 computes in bfloat16: set dtype bfloat16 or attention sdpa")
+        return self
+
+    @property
+    def _flash(self) -> bool:
+        return self.attention == "flash_attention_2"
 
 
 class EvaluationConfig(Section):

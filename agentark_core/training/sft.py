@@ -1,4 +1,4 @@
-"""R-SFT (Eq. 1): TRL's SFTTrainer under DeepSpeed, from one resolved config to one model directory.
+"""SFT, R-SFT (Eq. 1) and data augmentation (Eq. 2): TRL under DeepSpeed, from a resolved config to a model directory.
 
 By hand, alone or in a process group started by torchrun or deepspeed (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT):
 
@@ -16,6 +16,7 @@ of them, "output": directory, "sft": keys of SFTConfig}. In the output directory
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -27,11 +28,12 @@ from typing import Any
 
 from agentark_core import model_files
 from agentark_core.chat import ChatFormat
+from agentark_core.config import SFTConfig
 from agentark_core.errors import AgentArkError, ConfigError
 from agentark_core.training import checkpoints, sft_data
 from agentark_core.training.sft_plan import Plan, finished, plan, tokenizer_files
 
-SFT_VERSION = "rsft-1"
+SFT_VERSION = "sft-2"
 """Changes when the same config would train another model: part of a student's fingerprint."""
 FINAL_LOSS_STEPS = 10
 """final_loss is the mean loss of this many last steps."""
@@ -54,6 +56,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
 
     on_gpu = torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_gpu else "cpu")
+    _check_kernels(job.config, on_gpu=on_gpu)
     if not on_gpu:
         torch.set_num_threads(threads)
         _skip_shared_memory_op()
@@ -88,8 +91,21 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     return _publish(job, trainer, result=result, main=main)
 
 
+def _check_kernels(config: SFTConfig, *, on_gpu: bool) -> None:
+    """Raise ConfigError if a GPU option meets no GPU or lacks its package."""
+    wanted = {"liger": ("liger_kernel", config.liger), "attention": ("flash_attn", config.attention != "sdpa")}
+    for key, (package, on) in wanted.items():
+        if on and not on_gpu:
+            raise ConfigError(f"sft.{key} is for GPUs and this process sees none; leave it out, or train on a GPU")
+        if on and importlib.util.find_spec(package) is None:
+            name = package.replace("_", "-")
+            raise ConfigError(f"sft.{key} needs the package {name}, which is not installed: pip install {name}")
+
+
 def _publish(job: Plan, trainer: Any, *, result: dict[str, Any], main: bool) -> dict[str, Any]:
     """Write output/model in the base's own dtype and beside the base's own tokenizer files, then COMPLETE."""
+    from agentark_core.training import student_model
+
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     final = job.output / "model"
     if main:
@@ -98,6 +114,11 @@ def _publish(job: Plan, trainer: Any, *, result: dict[str, Any], main: bool) -> 
         temporary = job.output / "model.tmp"
         for folder in (temporary, final):
             shutil.rmtree(folder, ignore_errors=True)
+        if job.config.lora:
+            state = student_model.merged(state, lora=job.config.lora)
+            model = model.get_base_model()
+        # A tied head is the embedding; gathered, it is a copy that would be stored a second time.
+        state = {name: weight for name, weight in state.items() if name not in model.all_tied_weights_keys}
         model.save_pretrained(temporary, state_dict={name: weight.to(dtype) for name, weight in state.items()})
         for file in [job.base / "config.json", *tokenizer_files(job.base)]:
             shutil.copyfile(file, temporary / file.name)
