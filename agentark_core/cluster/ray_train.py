@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.errors import AgentArkError, ConfigError
-from agentark_core.training import TrainingError, sft, sft_plan
+from agentark_core.training import TrainingError, memory, sft, sft_plan
 
 COLLECTIVE_TIMEOUT_S = 600
 """Longest wait of one rank for the others; a dead rank is noticed within seconds, this bounds a hanging one."""
@@ -31,6 +31,8 @@ def train_sft(
     result = sft_plan.finished(job)
     if result:
         return result
+    if gpus_per_worker:
+        memory.check(job.base, job.config, available=job.config.gpu_memory_gib * memory.GIB)
     _check_resources(CPU=num_workers * cpus_per_worker, GPU=num_workers * gpus_per_worker)
 
     from ray.train import FailureConfig, RunConfig, ScalingConfig

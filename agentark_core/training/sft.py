@@ -30,7 +30,7 @@ from agentark_core import model_files
 from agentark_core.chat import ChatFormat
 from agentark_core.config import SFTConfig
 from agentark_core.errors import AgentArkError, ConfigError
-from agentark_core.training import checkpoints, sft_data
+from agentark_core.training import checkpoints, memory, sft_data
 from agentark_core.training.sft_plan import Plan, finished, plan, tokenizer_files
 
 SFT_VERSION = "sft-2"
@@ -57,7 +57,9 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     on_gpu = torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_gpu else "cpu")
     _check_kernels(job.config, on_gpu=on_gpu)
-    if not on_gpu:
+    if on_gpu:
+        memory.check(job.base, job.config, available=torch.cuda.get_device_properties(0).total_memory)
+    else:
         torch.set_num_threads(threads)
         _skip_shared_memory_op()
     from agentark_core.training.sft_trainer import MetricsFile, build_trainer
@@ -174,6 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="resolved.json: model, examples, output, sft")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("agentark_core").setLevel(logging.INFO)
     try:
         try:
             resolved = json.loads(arguments.config.read_text(encoding="utf-8"))
