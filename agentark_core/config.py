@@ -227,6 +227,15 @@ class ExamplesConfig(Section):
 
     include_summary: bool = Field(True, description="Use the summariser's text when it is correct.")
     max_per_problem: int = Field(0, ge=0, description="Cap of traces per question, corrective first; 0 keeps all.")
+    include_corrective: bool = Field(
+        True, description="rsft: use traces of agents that were wrong in an earlier round; false is the control."
+    )
+    round: Literal["last", "first"] = Field(
+        "last", description="rsft: traces of the last round; first: independent answers, rejection sampling as control."
+    )
+    select: Literal["correct", "majority"] = Field(
+        "correct", description="rsft: traces that are verified; majority: those with the vote's answer, as control."
+    )
     augmentation_traces: int = Field(
         3, ge=1, le=3, description="Traces per question that differ in structure, for data augmentation."
     )
