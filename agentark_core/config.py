@@ -254,6 +254,15 @@ class ExamplesConfig(Section):
 
     include_summary: bool = Field(True, description="Use the summariser's text when it is correct.")
     max_per_problem: int = Field(0, ge=0, description="Cap of traces per question, corrective first; 0 keeps all.")
+    include_corrective: bool = Field(
+        True, description="rsft: use traces of agents that were wrong in an earlier round; false is the control."
+    )
+    round: Literal["last", "first"] = Field(
+        "last", description="rsft: traces of the last round; first: independent answers, rejection sampling as control."
+    )
+    select: Literal["correct", "majority"] = Field(
+        "correct", description="rsft: traces that are verified; majority: those with the vote's answer, as control."
+    )
     augmentation_traces: int = Field(
         3, ge=1, le=3, description="Traces per question that differ in structure, for data augmentation."
     )
@@ -281,8 +290,15 @@ class ExamplesConfig(Section):
         return self
 
 
+class LoRAConfig(Section):
+    """Low-rank adapters in every linear layer of the language model; the published model has them merged."""
+
+    rank: int = Field(16, ge=1, description="Rank of the update of each weight matrix.")
+    alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
+
+
 class SFTConfig(Section):
-    """R-SFT (Eq. 1) with TRL under DeepSpeed."""
+    """SFT, R-SFT (Eq. 1) and data augmentation (Eq. 2) with TRL under DeepSpeed; the examples say which."""
 
     epochs: float = Field(2.0, gt=0, description="Passes over the examples.")
     learning_rate: float = Field(1e-5, gt=0, description="Peak learning rate (cosine decay).")
@@ -292,10 +308,25 @@ class SFTConfig(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     max_length: int = Field(2048, ge=8, description="Tokens of prompt and completion; longer rows are set aside.")
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="Autocast type.")
+    packing: bool = Field(
+        False,
+        description="Rows share lines of a batch instead of being padded, so batches are drawn whatever the lengths.",
+    )
+    attention: Literal["sdpa", "flash_attention_2"] = Field(
+        "sdpa", description="flash_attention_2: GPU only, needs the package flash-attn; pays with packing."
+    )
+    gradient_checkpointing: bool | None = Field(
+        None, description="Recompute activations in the backward pass: less memory, a third more time; null: on a GPU."
+    )
+    lora: LoRAConfig | None = Field(None, description="Train low-rank adapters; null trains all weights.")
+    liger: bool = Field(False, description="Liger's fused kernels: GPU only, needs the package liger-kernel.")
     zero_stage: Literal[0, 1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage.")
     num_workers: int = Field(1, ge=1, description="Processes in the DeepSpeed group.")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for one process.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs for one process; 0 trains on CPU.")
+    gpu_memory_gib: float = Field(
+        0.0, ge=0, description="Memory of one GPU, to refuse a job that does not fit before it starts; 0: not known."
+    )
     save_steps: int = Field(100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept.")
     seed: int = Field(0, ge=0, description="Seed of shuffling and initialisation.")
@@ -310,6 +341,19 @@ class SFTConfig(Section):
                 "change one of them"
             )
         return self
+
+    @model_validator(mode="after")
+    def _on_a_gpu(self) -> Self:
+        wanted = [name for name, on in (("liger", self.liger), ("attention flash_attention_2", self._flash)) if on]
+        if wanted and not self.gpus_per_worker:
+            raise ValueError(f"{' and '.join(wanted)}: GPU only; set gpus_per_worker 1, or leave it at its default")
+        if self._flash and self.dtype != "bfloat16":
+            raise ValueError("attention flash_attention_2 computes in bfloat16: set dtype bfloat16 or attention sdpa")
+        return self
+
+    @property
+    def _flash(self) -> bool:
+        return self.attention == "flash_attention_2"
 
 
 class PRMStage(Section):
@@ -456,6 +500,10 @@ class TrackingConfig(Section):
     experiment: Name = Field("agentark", description="MLflow experiment.")
     registered_model: Name = Field("agentark-student", description="Name in the model registry.")
 
+    def of_reward_model(self) -> TrackingConfig:
+        """The same with the name under which process reward models are registered: the student's with `-prm`."""
+        return self.model_copy(update={"registered_model": f"{self.registered_model}-prm"})
+
 
 class BuildTracesConfig(Section):
     """Parameters of `build-traces`: questions in, committed and verified debates out."""
@@ -472,6 +520,17 @@ class BuildTracesConfig(Section):
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
 
+Strategy = Literal["sft_answer", "rsft", "da", "pad"]
+"""sft_answer: final answers alone; rsft: Eq. 1; da: Eq. 2; pad: a process reward model (Eq. 7), then GRPO (Eq. 3-5)."""
+
+STRATEGIES: Any = Field(
+    default_factory=lambda: ["rsft"],
+    min_length=1,
+    description="Run in order, each on the student that the one before made: sft_answer (final answers alone), rsft "
+    "(Eq. 1), da (Eq. 2), pad (process reward model, then GRPO).",
+)
+
+
 class DistilConfig(Section):
     """Parameters of `distil`: verified debates in, a registered student out."""
 
@@ -479,7 +538,10 @@ class DistilConfig(Section):
     traces: list[str] = Field(min_length=1, description="Fingerprints of the debates to learn from.")
     student: ModelConfig
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
+    strategies: list[Strategy] = STRATEGIES
     sft: SFTConfig = Field(default_factory=lambda: SFTConfig())
+    prm: PRMConfig = Field(default_factory=lambda: PRMConfig())
+    grpo: GRPOConfig = Field(default_factory=lambda: GRPOConfig())
     verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
@@ -520,7 +582,10 @@ class PipelineConfig(Section):
     debate: DebateConfig = Field(default_factory=lambda: DebateConfig())
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
+    strategies: list[Strategy] = STRATEGIES
     sft: SFTConfig = Field(default_factory=lambda: SFTConfig())
+    prm: PRMConfig = Field(default_factory=lambda: PRMConfig())
+    grpo: GRPOConfig = Field(default_factory=lambda: GRPOConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())

@@ -5,6 +5,10 @@
 
 One row is one agent's correct trace of the last round (or the correct summary), asked with the question alone: the
 student learns to write what the debate arrived at. Corrective traces, of agents that were wrong earlier, come first.
+
+Controls: kind `answer` is SFT on the final answer alone, one row for each question that R-SFT learns from; the options
+include_corrective, round and select make R-SFT without corrective traces, on rejection-sampled single answers, and on
+what the majority says.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import Literal
 import pyarrow as pa
 
 from agentark_core import prompts
+from agentark_core.answers import equivalent, majority
 from agentark_core.config import ExamplesConfig
 from agentark_core.diverse import diverse
 from agentark_core.errors import DataError
@@ -37,7 +42,10 @@ SELECTORS: dict[SelectedBy, str] = {"llm": "selector_llm", "retried": "selector_
 BESIDE = ("candidates", "corrective", "k1", "k2", "k3", *SELECTORS.values())
 """Counts that are no fate of a candidate."""
 
-Kind = Literal["rsft", "augmentation"]
+Kind = Literal["rsft", "augmentation", "answer"]
+
+ANSWER = "\\boxed{{{gold}}}"
+"""The final answer alone, in the form that every wording of prompts.py asks for."""
 
 
 MESSAGES = pa.list_(
@@ -75,31 +83,35 @@ def build(
 ) -> tuple[list[SFTExample], Counts]:
     """Examples of one kind from many debates (a shard of them: they are held in memory), and the counts by fate.
 
-    Candidates are the final round's turns and, for rsft with include_summary, the summary. Fates: `kept`, the statuses
-    other than ok, `incorrect`, `undecided`, `unverified` (no verdict), `duplicate` and `near_duplicate` (the text of
-    another one of the question, or hardly a word differs); for rsft `over_cap`; for augmentation `few_correct` (fewer
-    than two agents are right, so the question is left out) and `same_structure`. Beside them `corrective` (of the kept)
-    and, for augmentation, `k1`, `k2`, `k3`: questions with so many chosen traces. An augmented example weighs 1/k.
+    Candidates are the final round's turns and, with include_summary, the summary (not for augmentation, nor for the
+    first round of rsft). Fates: `kept`, the statuses other than ok, `incorrect`, `undecided`, `unverified` (no verdict)
+    or, by majority, `minority`, `duplicate` and `near_duplicate` (the text of another one of the question, or hardly a
+    word differs); for rsft `over_cap` and `corrective_left`; for answer `same_question`; for augmentation
+    `few_correct` (fewer than two agents are right, so the question is left out) and `same_structure`. Beside them
+    `corrective` (of the kept) and, for augmentation, `k1`, `k2`, `k3`: questions with so many chosen traces. An
+    augmented example weighs 1/k.
 
     selections: what an LLM chose of the debates with two or more different correct traces, by work_id, and then one of
     SELECTORS beside the fates; None: the rules choose.
     """
     total: Counter[str] = Counter(candidates=0, kept=0, corrective=0, duplicate=0, near_duplicate=0)
-    summaries = kind == "rsft" and config.include_summary
     examples: list[SFTExample] = []
-    for debate, distinct, right in distinct_correct(debates, verdicts, summaries=summaries, counts=total):
+    for debate, distinct, right in distinct_correct(debates, verdicts, kind=kind, config=config, counts=total):
+        wrong_before = _wrong_before(debate, verdicts, rounds=_rounds(kind, config))
         if kind == "rsft":
-            kept, left = _capped(distinct, config=config)
-        else:
+            kept, left = _capped(distinct, wrong_before=wrong_before, config=config)
+        elif kind == "augmentation":
             selection = selections[debate.work_id] if selections is not None and len(distinct) > 1 else None
             kept, left = _diverse(distinct, right=right, selection=selection, config=config)
+        else:
+            kept, left = distinct[:1], {"same_question": len(distinct[1:])}
         total.update(left)
-        wrong_before = _wrong_before(debate, verdicts)
         total.update(kept=len(kept), corrective=sum(turn.agent in wrong_before for turn in kept))
         examples += [
             _example(
                 debate,
                 turn,
+                completion=ANSWER.format(gold=debate.problem.gold) if kind == "answer" else turn.text,
                 corrective=turn.agent in wrong_before,
                 weight=1 / len(kept) if kind == "augmentation" else 1.0,
                 wording=wording,
@@ -114,28 +126,44 @@ def build(
 
 
 def distinct_correct(
-    debates: Iterable[Debate], verdicts: Mapping[TurnKey, Verdict], *, summaries: bool, counts: Counter[str]
+    debates: Iterable[Debate],
+    verdicts: Mapping[TurnKey, Verdict],
+    *,
+    kind: Kind,
+    config: ExamplesConfig,
+    counts: Counter[str],
 ) -> list[tuple[Debate, list[Turn], int]]:
-    """Of every debate its different correct last solutions, of agents that were wrong before first, then the summary;
-    and how many were right, repeats included. `candidates` and the fates of the others are added to counts."""
-    found = [(debate, _correct(debate, verdicts, summaries=summaries, counts=counts)) for debate in debates]
+    """Of every debate its different correct candidates, of agents that were wrong before first, then the summary; and
+    how many were right, repeats included. `candidates` and the fates of the others are added to counts."""
+    found = [(debate, _correct(debate, verdicts, kind=kind, config=config, counts=counts)) for debate in debates]
     repeats = _repeats([turn for _, correct in found for turn in correct])
     counts.update(repeats.values())
     return [(debate, [turn for turn in correct if turn.key not in repeats], len(correct)) for debate, correct in found]
 
 
 def _correct(
-    debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, summaries: bool, counts: Counter[str]
+    debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, kind: Kind, config: ExamplesConfig, counts: Counter[str]
 ) -> list[Turn]:
-    candidates = list(debate.final_turns)
-    if summaries and debate.summary is not None:
+    """The correct candidates: of agents that were wrong before, other agents, the summary. The others are counted."""
+    first = _rounds(kind, config) == "first"
+    candidates = [turn for turn in debate.turns if turn.role == "agent" and turn.round == 1] if first else []
+    candidates = candidates or list(debate.final_turns)
+    voted = majority([turn.answer for turn in candidates], task=debate.problem.task)
+    if kind != "augmentation" and config.include_summary and debate.summary is not None and not first:
         candidates.append(debate.summary)
-    reasons = [_refusal(turn, verdicts) for turn in candidates]
+    if kind == "rsft" and config.select == "majority":
+        reasons = [_outvoted(turn, voted, task=debate.problem.task) for turn in candidates]
+    else:
+        reasons = [_refusal(turn, verdicts) for turn in candidates]
     counts.update(candidates=len(candidates))
     counts.update(filter(None, reasons))
     correct = [turn for turn, reason in zip(candidates, reasons, strict=True) if not reason]
-    wrong_before = _wrong_before(debate, verdicts)
+    wrong_before = _wrong_before(debate, verdicts, rounds=_rounds(kind, config))
     return sorted(correct, key=lambda turn: (turn.agent not in wrong_before, turn.role == "summariser", turn.agent))
+
+
+def _rounds(kind: Kind, config: ExamplesConfig) -> Literal["last", "first"]:
+    return config.round if kind == "rsft" else "last"
 
 
 def _repeats(turns: Sequence[Turn]) -> dict[TurnKey, str]:
@@ -144,10 +172,12 @@ def _repeats(turns: Sequence[Turn]) -> dict[TurnKey, str]:
     return {turns[match.index].key: "duplicate" if match.rule == "exact" else "near_duplicate" for match in matches}
 
 
-def _capped(distinct: list[Turn], *, config: ExamplesConfig) -> tuple[list[Turn], Counts]:
+def _capped(distinct: list[Turn], *, wrong_before: set[int], config: ExamplesConfig) -> tuple[list[Turn], Counts]:
     """What R-SFT learns from (Eq. 1), corrective first, and the fates of the rest."""
-    kept = distinct[: config.max_per_problem] if config.max_per_problem else distinct
-    return kept, {"over_cap": len(distinct) - len(kept)}
+    used = [turn for turn in distinct if config.include_corrective or turn.agent not in wrong_before]
+    kept = used[: config.max_per_problem] if config.max_per_problem else used
+    left = {"over_cap": len(used) - len(kept)}
+    return kept, left if config.include_corrective else {**left, "corrective_left": len(distinct) - len(used)}
 
 
 def _diverse(
@@ -179,10 +209,18 @@ def _refusal(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> str:
     return "" if verdict.label == "correct" else verdict.label
 
 
-def _wrong_before(debate: Debate, verdicts: Mapping[TurnKey, Verdict]) -> set[int]:
-    """Agents that the verifier found incorrect in a round before the last (the summariser speaks once)."""
-    wrong = set()
-    for turn in debate.turns:
+def _outvoted(turn: Turn, voted: str | None, *, task: str) -> str:
+    """Why a turn is not one of the majority; empty if it is. What is true plays no part."""
+    if turn.status != "ok":
+        return turn.status
+    agrees = voted is not None and turn.answer is not None and equivalent(turn.answer, voted, task=task)
+    return "" if agrees else "minority"
+
+
+def _wrong_before(debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, rounds: Literal["last", "first"]) -> set[int]:
+    """Agents that the verifier found incorrect in a round before the candidates' (the summariser speaks once)."""
+    wrong: set[int] = set()
+    for turn in debate.turns if rounds == "last" else ():
         verdict = verdicts.get(turn.key)
         if turn.role == "agent" and turn.round < debate.final_round and verdict and verdict.label == "incorrect":
             wrong.add(turn.agent)
@@ -190,7 +228,7 @@ def _wrong_before(debate: Debate, verdicts: Mapping[TurnKey, Verdict]) -> set[in
 
 
 def _example(
-    debate: Debate, turn: Turn, *, corrective: bool, weight: float, wording: Wording, source: str
+    debate: Debate, turn: Turn, *, completion: str, corrective: bool, weight: float, wording: Wording, source: str
 ) -> SFTExample:
     messages = prompts.first_answer(debate.problem.question, wording=wording)
     key = f"{source}\0{turn.work_id}\0{turn.round}\0{turn.agent}"
@@ -198,7 +236,7 @@ def _example(
         example_id=hashlib.sha256(key.encode()).hexdigest()[:16],
         problem_id=turn.problem_id,
         prompt=tuple((message["role"], message["content"]) for message in messages),
-        completion=turn.text,
+        completion=completion,
         source_fingerprint=source,
         work_id=turn.work_id,
         round=turn.round,

@@ -1,6 +1,7 @@
 """One committed shard of debates -> what is learned from it, by kind, each kind in a ledger stage of its own.
 
     rsft           every correct final trace, corrective first (examples.py)
+    answer         the final answer alone, one row a question: the baseline SFT (examples.py)
     augmentation   up to three correct traces a question that differ in structure (examples.py)
     process        labelled steps with their negatives from other agents, for a process reward model (process.py)
     trajectories   flips: wrong to right with both texts, right to wrong as negatives (trajectories.py)
@@ -33,13 +34,17 @@ from agentark_core.stored import JudgeKey, digest, parents, read_debates, verdic
 from agentark_core.structure import STRUCTURE_VERSION
 from agentark_core.types import Debate, Selection, Verdict
 
-Kind = Literal["rsft", "augmentation", "process", "trajectories", "prompts"]
+Kind = Literal["rsft", "answer", "augmentation", "process", "trajectories", "prompts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 EXTRACTION_VERSION = "extraction-3"
 
 _SHAPED_BY: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "rsft": (("include_summary", "max_per_problem"), (EXAMPLES_VERSION,)),
+    "rsft": (
+        ("include_summary", "max_per_problem", "include_corrective", "round", "select"),
+        (EXAMPLES_VERSION,),
+    ),
+    "answer": (("include_summary",), (EXAMPLES_VERSION,)),
     "augmentation": (("augmentation_traces",), (EXAMPLES_VERSION, STRUCTURE_VERSION)),
     "process": (("include_summary", "step_labels", "negatives"), (PROCESS_VERSION, STEPS_VERSION)),
     "trajectories": ((), (STRUCTURE_VERSION,)),
@@ -282,6 +287,7 @@ def _prompts(job: ExtractJob, material: Material) -> Built:
 
 _BUILD: dict[Kind, Callable[[ExtractJob, Material], Built]] = {
     "rsft": _examples("rsft"),
+    "answer": _examples("answer"),
     "augmentation": _examples("augmentation"),
     "process": _process,
     "trajectories": _trajectories,

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from agentark_core import examples, records
+from agentark_core.config import ExamplesConfig
 from agentark_core.ledger import Store, fingerprint
 from agentark_core.selector import Choice, Picked
 from agentark_core.stored import JudgeKey, read_debates, verdict_store
@@ -73,7 +74,9 @@ def choices(job: SelectionJob, shard: str) -> Iterator[tuple[Choice, list[Turn]]
     """What there is to select in a shard, debate by debate, each with the turns behind the traces."""
     verdicts = records.table_to_verdicts(job.verdicts.read(shards=[shard]))
     debates = read_debates(job.home, fingerprint=job.debates, shards=[shard])
-    for debate, turns, _ in examples.distinct_correct(debates, verdicts, summaries=False, counts=Counter()):
+    for debate, turns, _ in examples.distinct_correct(
+        debates, verdicts, kind="augmentation", config=ExamplesConfig(), counts=Counter()
+    ):
         if len(turns) > 1:
             traces = tuple(turn.text for turn in turns)
             yield Choice(question=debate.problem.question, traces=traces, limit=job.limit), turns

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefect import flow
 
 from agentark_core import yields
 from agentark_core.config import DistilConfig
+from agentark_core.extraction import ExtractJob, Kind
 from agentark_core.judge import setup
+from agentark_core.tracking import Run
 from agentark_core.training.sft_data import read_metrics
 from flows import stage
 from flows.extraction_stage import debate_store, extract_runs, write_cards
-from tasks.extract_tasks import example_set
+from tasks.extract_tasks import ExampleSet, example_set
 from tasks.registry_tasks import register_student
-from tasks.training_tasks import train_student
+from tasks.training_tasks import Trained, train_grpo, train_prm, train_sft
 
 CURVE_POINTS = 50
 """Points of the training curve sent to MLflow (70 ms each on sqlite); metrics.jsonl has every step."""
+
+LEARNS_FROM: dict[str, Kind] = {
+    "sft_answer": "answer",
+    "rsft": "rsft",
+    "da": "augmentation",
+    "prm": "process",
+    "grpo": "prompts",
+}
+"""The kind of extracted rows that each training job reads."""
 
 
 @flow(
@@ -27,9 +39,11 @@ CURVE_POINTS = 50
     description=__doc__,
 )
 def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
-    """Verify what is not verified yet, build R-SFT examples, train the student, register it as `candidate`.
+    """Verify and extract what is missing, run the strategies one after the other, register what each made.
 
-    config.traces are fingerprints of debate runs: of build-traces or of `agentark import`.
+    config.traces are fingerprints of debate runs: of build-traces or of `agentark import`. Each strategy starts from
+    the student that the one before made; each job is a child run in MLflow and a version in the registry, with its
+    parent.
     """
     home = stage.prepare_home(config.run)
     judge = setup(config.verification.judge)
@@ -42,44 +56,94 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
         seed=config.run.seed,
         home=home,
     )
-    examples = example_set(jobs, "rsft")
-    stage.counts_table("examples", {"rows": examples.rows, **examples.counts})
+    lineage = {
+        "debates": ",".join(config.traces),
+        "debate_manifests": ",".join(debate_store(home, fingerprint=name).digest() for name in config.traces),
+        "verdict_manifests": ",".join(job.verdicts.digest() for job in jobs),
+        "base_model": config.student.path,
+    }
     with stage.tracked("distil", config=config, home=home, parent_run_id=parent_run_id) as run:
+        cards = write_cards(jobs, run=run)
+        student, reward_model = config.student, None
+        done: list[dict[str, Any]] = []
+        for number, name in enumerate(_jobs_of(config), start=1):
+            examples = example_set(jobs, LEARNS_FROM[name])
+            stage.counts_table(f"{number}-{name.replace('_', '-')}", {"rows": examples.rows, **examples.counts})
+            with run.stage(f"{number} {name}") as child:
+                if name == "prm":
+                    made = reward_model = train_prm(student, examples=examples, prm=config.prm, home=home)
+                elif name == "grpo":
+                    prm = reward_model.path if reward_model else None
+                    made = train_grpo(student, prompts=examples, prm=prm, grpo=config.grpo, home=home)
+                else:
+                    made = train_sft(student, strategy=name, examples=examples, sft=config.sft, home=home)
+                done.append(_record(name, made, examples=examples, runs=(run, child)))
+            done[-1]["registered"] = register_student(
+                config.tracking.of_reward_model() if name == "prm" else config.tracking,
+                home=home,
+                model_dir=made.path,
+                run_id=child.run_id,
+                lineage=lineage | _made_by(name, made, jobs=jobs),
+                metrics={},
+            )
+            if name != "prm":
+                student = config.student.model_copy(update={"path": str(made.path), "revision": ""})
+    last = done[-1]
+    return {
+        "model": last["model"],
+        "revision": last["revision"],
+        "stages": done,
+        "yield": [row for job in jobs for row in yields.rows(job)],
+        "cards": cards,
+        "registered": last["registered"],
+        "lineage": lineage | _made_by(last["strategy"], made, jobs=jobs),
+    }
+
+
+def _jobs_of(config: DistilConfig) -> Iterator[Any]:
+    """The training jobs of the strategies. `pad` is a process reward model and then GRPO; without a model to score by,
+    GRPO alone."""
+    for strategy in config.strategies:
+        if strategy != "pad":
+            yield strategy
+        else:
+            yield from ("prm", "grpo") if config.grpo.scorer == "prm" else ("grpo",)
+
+
+def _made_by(name: str, made: Trained, *, jobs: Sequence[ExtractJob]) -> dict[str, str]:
+    """What is particular to one stage's model."""
+    return {
+        "strategy": name,
+        "examples": ",".join(job.store(LEARNS_FROM[name]).fingerprint for job in jobs),
+        "base_revision": made.base_revision,
+        "config": made.fingerprint,
+    }
+
+
+def _record(name: str, made: Trained, *, examples: ExampleSet, runs: tuple[Run, Run]) -> dict[str, Any]:
+    """Send one stage's inputs to MLflow (runs: of the flow and of the stage), and its curve; returns what the flow
+    reports of it."""
+    for run in runs:
         run.log_dataset(
-            name="rsft-examples",
+            name=f"{LEARNS_FROM[name]}-examples",
             digest=examples.digest,
             source=examples.paths[0].parent,
             context="training",
             rows=examples.rows,
         )
-        cards = write_cards(jobs, run=run)
-        student = train_student(config.student, examples=examples, sft=config.sft, home=home)
-        curve_path = student.path.parent / "metrics.jsonl"
-        run.log_artifact(curve_path)
-        curve = read_metrics(curve_path)
-        for row in curve[:: max(1, len(curve) // CURVE_POINTS)]:
-            run.log_metrics({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
-        lineage = {
-            "debates": ",".join(config.traces),
-            "debate_manifests": ",".join(debate_store(home, fingerprint=name).digest() for name in config.traces),
-            "verdict_manifests": ",".join(job.verdicts.digest() for job in jobs),
-            "examples": ",".join(job.store("rsft").fingerprint for job in jobs),
-            "base_model": config.student.path,
-            "base_revision": student.base_revision,
-            "config": student.fingerprint,
-        }
-        version = register_student(
-            config.tracking, home=home, model_dir=student.path, run_id=run.run_id, lineage=lineage, metrics={}
-        )
-        return {
-            "model": str(student.path),
-            "revision": student.revision,
-            "base_revision": student.base_revision,
-            "examples": examples.rows,
-            "example_counts": examples.counts,
-            "yield": [row for job in jobs for row in yields.rows(job)],
-            "cards": cards,
-            "training": student.metrics,
-            "registered": version,
-            "lineage": lineage,
-        }
+    child = runs[-1]
+    curve_path = made.output / "metrics.jsonl"
+    child.log_artifact(curve_path)
+    curve = read_metrics(curve_path)
+    for row in curve[:: max(1, len(curve) // CURVE_POINTS)]:
+        figures = {key: value for key, value in row.items() if key != "step" and isinstance(value, (int, float))}
+        child.log_metrics(figures, step=int(row["step"]))
+    return {
+        "strategy": name,
+        "model": str(made.path),
+        "revision": made.revision,
+        "base_revision": made.base_revision,
+        "examples": examples.rows,
+        "example_counts": examples.counts,
+        "training": made.metrics,
+    }

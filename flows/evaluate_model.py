@@ -109,7 +109,7 @@ def evaluate_model(
     methods = []
     if config.base is not None:
         methods += student_methods("base student", model=config.base, config=config, problems=problems)
-    methods += student_methods("R-SFT student", model=config.student, config=config, problems=problems)
+    methods += student_methods("distilled student", model=config.student, config=config, problems=problems)
     methods += teacher_methods(config, problems=problems)
     judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)
     with stage.tracked("evaluate-model", config=config, home=home, parent_run_id=parent_run_id) as run:

@@ -84,7 +84,10 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
                         "selector": selected_by(selector),
                     }
                 ),
+                strategies=config.strategies,
                 sft=config.sft,
+                prm=config.prm,
+                grpo=config.grpo,
                 verification=judged_by(judge),
                 tracking=config.tracking,
             ),

@@ -90,3 +90,11 @@ def command_line(arguments: tuple[object, ...], *, folder: Path) -> list[str]:
         else:
             words.append(str(argument))
     return words
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process group of one, forgotten afterwards."""
+    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    for name, value in group.items():
+        monkeypatch.setenv(name, str(value))

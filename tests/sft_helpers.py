@@ -12,7 +12,7 @@ from agentark_core import examples
 from agentark_core.types import SFTExample
 
 
-def example(number: int, *, completion: str | None = None) -> SFTExample:
+def example(number: int, *, completion: str | None = None, weight: float = 1.0) -> SFTExample:
     return SFTExample(
         example_id=f"e{number}",
         problem_id=f"p{number}",
@@ -23,13 +23,23 @@ def example(number: int, *, completion: str | None = None) -> SFTExample:
         round=2,
         agent=1,
         corrective=False,
+        weight=weight,
     )
 
 
-def write_examples(path: Path) -> Path:
-    """Forty examples as Parquet."""
-    pq.write_table(examples.to_table([example(n) for n in range(40)]), path, write_page_checksum=True)
+def write_examples(path: Path, rows: list[SFTExample] | None = None) -> Path:
+    """The examples, by default forty, as Parquet."""
+    rows = rows or [example(n) for n in range(40)]
+    pq.write_table(examples.to_table(rows), path, write_page_checksum=True)
     return path
+
+
+def weighted_examples(number: int) -> list[SFTExample]:
+    """Examples of different lengths that weigh 1, 1/2, 1/3, 1 ..."""
+    return [
+        example(n, completion=f"{'Step 1: we look. ' * (n % 5)}\n\\boxed{{{n}}}", weight=1 / (1 + n % 3))
+        for n in range(number)
+    ]
 
 
 def resolved(base: Path, data: Path, output: Path, **settings: Any) -> dict[str, Any]:

@@ -159,3 +159,37 @@ def test_a_template_that_rewrites_the_prompt_or_never_ends_a_turn_is_refused(tmp
     chat.tokenizer.chat_template = None
     with pytest.raises(ModelError, match=r"add chat_template\.jinja"):
         ChatFormat(chat.tokenizer)
+
+
+HEADERS = {
+    "qwen3": "<|im_start|>assistant\n",
+    "llama": "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    "gemma": "<start_of_turn>model\n",
+    "qwen2_5_vl": "<|im_start|>assistant\n",
+}
+CONVERSATION = [
+    {"role": "user", "content": "What is 2 + 2? Café 😀"},
+    {"role": "assistant", "content": "It is 4."},
+    {"role": "user", "content": "And 4 + 4?"},
+]
+
+
+@pytest.mark.parametrize("messages", [QUESTION, CONVERSATION], ids=["question", "conversation"])
+@pytest.mark.parametrize("family", HEADERS)
+def test_every_token_is_masked_by_the_template_s_own_boundary(
+    family: str, messages: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """Against the template's rendering and the tokenizer's own offsets: only what follows the last assistant header,
+    up to and with the end of the turn, is learned."""
+    chat = make(family, tmp_path)
+    turn = {"role": "assistant", "content": COMPLETION}
+    text = chat.tokenizer.apply_chat_template([*messages, turn], tokenize=False)
+    encoded = chat.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    boundary = text.rindex(HEADERS[family]) + len(HEADERS[family])
+    prompt, completion = chat.prompt_ids(messages), chat.completion_ids(messages, COMPLETION)
+    mask = [0] * len(prompt) + [1] * len(completion)
+    ours = [*zip(prompt + completion, mask, strict=True)]
+    offsets = encoded["offset_mapping"]
+    theirs = [(token, int(start >= boundary)) for token, (start, _) in zip(encoded["input_ids"], offsets, strict=True)]
+    assert ours == theirs[: len(ours)]
+    assert text[offsets[len(ours) - 1][1] :].strip() == "", "nothing but white space follows"

@@ -33,11 +33,14 @@ def verdicts(labels: dict[tuple[int, int], VerdictLabel]) -> dict[tuple[str, int
     return {("w1", *key): Verdict(label=label, method="number", extracted="4") for key, label in labels.items()}
 
 
-def build(turns: list[Turn], labels: dict[tuple[int, int], VerdictLabel], **config: object):
+def build(
+    turns: list[Turn], labels: dict[tuple[int, int], VerdictLabel], *, kind: examples.Kind = "rsft", **config: object
+):
     debate = Debate(work_id="w1", problem=PROBLEM, turns=tuple(turns), stop_reason="rounds")
     return examples.build(
         [debate],
         verdicts(labels),
+        kind=kind,
         config=ExamplesConfig.model_validate(config),
         wording="general",
         source_fingerprint="f1",
@@ -193,3 +196,31 @@ def test_augmentation_leaves_out_a_question_with_one_correct_agent() -> None:
         "incorrect": 1,
         "undecided": 1,
     }
+
+
+def test_answer_only_rows_hold_the_gold_answer_once_a_question_with_the_trace_that_vouches_for_it() -> None:
+    rows, counts = build(TURNS, LABELS, kind="answer")
+    rsft, _ = build(TURNS, LABELS)
+    assert [row.completion for row in rows] == ["\\boxed{4}"]
+    assert rows[0].prompt == rsft[0].prompt and (rows[0].agent, rows[0].round) == (rsft[0].agent, rsft[0].round)
+    assert counts["same_question"] == len(rsft) - 1
+    nobody, _ = build(TURNS, dict.fromkeys(LABELS, "incorrect"), kind="answer")
+    assert nobody == []
+
+
+def test_controls_select_other_traces_and_account_for_all() -> None:
+    plain, _ = build(TURNS, LABELS)
+    without, counts = build(TURNS, LABELS, include_corrective=False)
+    assert [row.completion for row in without] == [row.completion for row in plain if not row.corrective]
+    assert counts["corrective_left"] == len(plain) - len(without) > 0
+    first, counts = build(TURNS, LABELS, round="first")
+    assert [row.completion for row in first] == ["first 1"] and counts["candidates"] == 4
+    assert not first[0].corrective
+
+    turns = [
+        dataclasses.replace(turn(1, agent, f"text {agent}"), answer=str(5 if agent < 3 else 4)) for agent in (1, 2, 3)
+    ]
+    labels: dict[tuple[int, int], VerdictLabel] = {(1, 1): "incorrect", (1, 2): "incorrect", (1, 3): "correct"}
+    voted, counts = build(turns, labels, select="majority")
+    assert [row.completion for row in voted] == ["text 1", "text 2"], "the vote may be wrong"
+    assert counts["minority"] == 1

@@ -44,7 +44,7 @@ def job(home: Path, *, tests: list[str] | None = None) -> ExtractJob:
 def test_every_candidate_and_question_is_accounted_for_in_each_kind(home: Path) -> None:
     made = job(home)
     assert made.missing() == ["00000"]
-    rows = {"rsft": 2, "augmentation": 1, "process": 5, "trajectories": 2, "prompts": 2}
+    rows = {"rsft": 2, "answer": 2, "augmentation": 1, "process": 5, "trajectories": 2, "prompts": 2}
     assert extraction.extract_shard(made, "00000") == rows
     rsft = extraction.totals(made, "rsft")
     assert rsft["questions"] == {"kept": 2} and rsft["rows"] == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def test_questions_in_registered_student_out_and_a_second_run_does_nothing(agent
     home = tmp_path / "home"
     config = arkling_config(home)
     done = agentark("run", "full-pipeline", config)
-    assert "R-SFT student greedy" in done.stdout and "44,838" in done.stdout
+    assert "distilled student greedy" in done.stdout and "44,838" in done.stdout
     assert_nothing_lost(home)
     report = (home / "reports" / "test" / "evaluation.md").read_text(encoding="utf-8")
     assert "What the student learned from" in report and "906k" in report
@@ -73,15 +72,15 @@ def test_questions_in_registered_student_out_and_a_second_run_does_nothing(agent
     assert {
         "base student greedy",
         "base student sampled",
-        "R-SFT student greedy",
-        "R-SFT student sampled",
+        "distilled student greedy",
+        "distilled student sampled",
         "teacher greedy",
         "teacher single",
         "teacher majority@7",
         "teacher debate",
     } <= set(rows)
     assert all(row["n"] == 32 and row["low"] <= row["accuracy"] <= row["high"] for row in rows.values())
-    assert rows["R-SFT student greedy"]["vs_baseline"]["n"] == 32
+    assert rows["distilled student greedy"]["vs_baseline"]["n"] == 32
 
     models = agentark("models", "--home", home).stdout
     assert "agentark-student" in models and "candidate" in models
@@ -100,10 +99,8 @@ def test_questions_in_registered_student_out_and_a_second_run_does_nothing(agent
     traces = version.tags["lineage.debates"]
     assert version.tags["lineage.debate_manifests"] == Store(home, stage="debates", fingerprint=traces).digest()
 
-    started = time.monotonic()
     again = agentark("run", "full-pipeline", config)
     assert "nothing to do" in again.stdout
-    assert time.monotonic() - started < 20
     assert evaluation_of(home) == json.loads((home / "reports" / "test" / "evaluation.json").read_text())
     assert len(client.search_model_versions("name='agentark-student'")) == 1
 

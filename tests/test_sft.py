@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_examples(tmp_path_factory.mktemp("data") / "examples.parquet")
-
-
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group of one, forgotten afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    for name, value in group.items():
-        monkeypatch.setenv(name, str(value))
 
 
 def test_only_the_completion_is_learned_its_end_token_included(base: Path) -> None:
@@ -127,7 +115,9 @@ def test_a_run_learns_by_eq1_publishes_a_model_and_runs_only_once(base: Path, da
     history = metrics(tmp_path / "out")
     assert [row["step"] for row in history] == list(range(1, 16))
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
-    assert set(history[0]) == {"step", "loss", "lr", "grad_norm", "tokens", "seconds"}
+    assert set(history[0]) == {
+        *("step", "loss", "loss_reasoning", "loss_answer", "lr", "grad_norm", "tokens", "seconds")
+    }
 
     rows, _ = sft_data.tokenise([example(n) for n in range(40)], ChatFormat.load(base), max_length=2048)
     order = sft_data.training_order([len(r["input_ids"]) for r in rows], steps=15, batch_size=8, seed=0)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import tiny_models
-from sft_helpers import metrics, resolved, write_examples
+from sft_helpers import metrics, resolved, weighted_examples, write_examples
 
 from agentark_core import model_files
 from agentark_core.errors import ConfigError
@@ -103,19 +103,22 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("cluster")
-def test_two_processes_under_zero2_on_ray_learn_what_one_process_learns(base: Path, data: Path, tmp_path: Path) -> None:
+def test_two_processes_under_zero2_on_ray_learn_what_one_process_learns(base: Path, tmp_path: Path) -> None:
     from agentark_core.cluster.ray_train import train
 
+    weighted = write_examples(tmp_path / "weighted.parquet", weighted_examples(40))
     losses = {}
     for workers in (1, 2):
         output = tmp_path / str(workers)
-        job = resolved(base, data, output, epochs=1, zero_stage=2, micro_batch_size=8 // workers)
+        settings = {"epochs": 1, "zero_stage": 2, "micro_batch_size": 8 // workers, "packing": True}
+        job = resolved(base, weighted, output, **settings)
         result = train("sft", job, num_workers=workers, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
         model_files.check_model_dir(Path(result["model"]))
-        losses[workers] = [row["loss"] for row in metrics(output)]
+        parts = ("loss", "loss_reasoning", "loss_answer", "tokens")
+        losses[workers] = [row[part] for row in metrics(output) for part in parts]
     assert losses[2] == pytest.approx(losses[1], rel=1e-4)
     with pytest.raises(ConfigError, match="the processes need 8 CPU, the Ray cluster has 2"):
-        job = resolved(base, data, tmp_path / "many", micro_batch_size=1)
+        job = resolved(base, weighted, tmp_path / "many", micro_batch_size=1)
         train("sft", job, num_workers=8, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
 
 

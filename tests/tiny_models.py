@@ -1,8 +1,9 @@
-"""Tiny random-weight models of three families for tests: each with its own architecture, tokenizer and chat template.
+"""Tiny random-weight models of four families for tests: each with its own architecture, tokenizer and chat template.
 
 The templates keep what makes each family's public template special for training: Qwen3 rewrites thinking blocks,
 Llama 3 trims contents and starts with its own begin-of-text token, Gemma calls the assistant "model" and knows no
-system role. Weights are random (seed 0), so outputs are noise; shapes are those that vLLM's CPU attention supports.
+system role, Qwen2.5-VL adds a system message (and has an image encoder beside its language model). Weights are random
+(seed 0), so outputs are noise; shapes are those that vLLM's CPU attention supports.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-Family = Literal["qwen3", "llama", "gemma"]
+Family = Literal["qwen3", "llama", "gemma", "qwen2_5_vl"]
 
 QWEN3_TEMPLATE = """
 {%- set ns = namespace(last=0) %}
@@ -39,6 +40,15 @@ QWEN3_TEMPLATE = """
     {{- "<|im_start|>assistant\\n" }}
     {%- if enable_thinking is defined and enable_thinking is false %}{{- "<think>\\n\\n</think>\\n\\n" }}{%- endif %}
 {%- endif %}
+"""
+QWEN2_5_TEMPLATE = """
+{%- if messages[0].role != "system" %}
+    {{- "<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n" }}
+{%- endif %}
+{%- for message in messages %}
+    {{- "<|im_start|>" + message.role + "\\n" + message.content + "<|im_end|>\\n" }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- "<|im_start|>assistant\\n" }}{%- endif %}
 """
 LLAMA_TEMPLATE = """
 {{- bos_token }}
@@ -69,14 +79,24 @@ SPECIAL: dict[Family, list[str]] = {
     "qwen3": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
     "llama": ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
     "gemma": ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"],
+    "qwen2_5_vl": [
+        *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        *("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+    ],
 }
 """Special tokens in id order."""
 
-TEMPLATES: dict[Family, str] = {"qwen3": QWEN3_TEMPLATE, "llama": LLAMA_TEMPLATE, "gemma": GEMMA_TEMPLATE}
+TEMPLATES: dict[Family, str] = {
+    "qwen3": QWEN3_TEMPLATE,
+    "llama": LLAMA_TEMPLATE,
+    "gemma": GEMMA_TEMPLATE,
+    "qwen2_5_vl": QWEN2_5_TEMPLATE,
+}
 NAMED_TOKENS: dict[Family, dict[str, str]] = {
     "qwen3": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
     "llama": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
     "gemma": {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"},
+    "qwen2_5_vl": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
 }
 CORPUS = [
     "user system assistant model Reason step by step, one step per line.",
@@ -85,10 +105,14 @@ CORPUS = [
 ]
 
 
-def make(family: Family, path: Path) -> Path:
-    """Write a loadable model directory of that family (hidden 64, 2 layers, context 2048) and return its path."""
+def make(family: Family, path: Path, *, described: dict[str, Any] | None = None) -> Path:
+    """Write a loadable model directory of that family and return its path.
+
+    described: config.json of a published model; the tiny one keeps what it says but for sizes. Sizes: hidden 64,
+    2 layers, context 2048.
+    """
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
     tokenizer = _tokenizer(family)
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL[family]}
@@ -96,11 +120,12 @@ def make(family: Family, path: Path) -> Path:
         "qwen3": [ids.get("<|im_end|>"), ids.get("<|endoftext|>")],
         "llama": [ids.get("<|end_of_text|>"), ids.get("<|eot_id|>")],
         "gemma": [ids.get("<eos>")],
+        "qwen2_5_vl": [ids.get("<|im_end|>"), ids.get("<|endoftext|>")],
     }[family]
     torch.manual_seed(0)
-    config = _config(family, vocab_size=len(tokenizer), pad=tokenizer.pad_token_id, bos=tokenizer.bos_token_id)
-    config.eos_token_id = ends
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    config = _config(family, tokenizer=tokenizer, ends=ends, described=described or {})
+    kind = AutoModelForImageTextToText if family == "qwen2_5_vl" else AutoModelForCausalLM
+    model = kind.from_config(config, dtype=torch.float32)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
     )
@@ -109,23 +134,43 @@ def make(family: Family, path: Path) -> Path:
     return path
 
 
-def _config(family: Family, *, vocab_size: int, pad: int | None, bos: int | None) -> Any:
-    from transformers import GemmaConfig, LlamaConfig, Qwen3Config
+def _config(family: Family, *, tokenizer: Any, ends: list[int | None], described: dict[str, Any]) -> Any:
+    from transformers import GemmaConfig, LlamaConfig, Qwen2_5_VLConfig, Qwen3Config
 
-    sizes: dict[str, Any] = {
-        "vocab_size": vocab_size,
+    text: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
-        "head_dim": 32,
         "max_position_embeddings": 2048,
-        "tie_word_embeddings": True,
-        "pad_token_id": pad,
-        "bos_token_id": bos,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": ends,
     }
-    return {"qwen3": Qwen3Config, "llama": LlamaConfig, "gemma": GemmaConfig}[family](**sizes)
+    untouched = {key: value for key, value in described.items() if key not in text and not key.startswith("torch")}
+    tied = {"tie_word_embeddings": described.get("tie_word_embeddings", True)}
+    if family != "qwen2_5_vl":
+        kind: Any = {"qwen3": Qwen3Config, "llama": LlamaConfig, "gemma": GemmaConfig}[family]
+        return kind(**{**untouched, **tied, **text, "head_dim": 32})
+    vision = {
+        "depth": 2,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "fullatt_block_indexes": [1],
+    }
+    rotary = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]}
+    tokens = ("image_token_id", "<|image_pad|>"), ("video_token_id", "<|video_pad|>")
+    marks = ("vision_start_token_id", "<|vision_start|>"), ("vision_end_token_id", "<|vision_end|>")
+    return Qwen2_5_VLConfig(
+        text_config={**text, **tied, "rope_parameters": rotary},
+        vision_config=vision,
+        **tied,
+        **{key: tokenizer.convert_tokens_to_ids(token) for key, token in (*tokens, *marks)},
+    )
 
 
 def _tokenizer(family: Family) -> Any:

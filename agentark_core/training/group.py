@@ -99,6 +99,10 @@ def publish(
     final = output / "model"
     if os.environ["RANK"] == "0":
         model = trainer.accelerator.unwrap_model(trainer.model)
+        if hasattr(model, "get_base_model"):  # adapters around it
+            model = model.get_base_model()
+        # A tied head is the embedding; gathered, it is a copy that would be stored a second time.
+        state = {name: weight for name, weight in state.items() if name not in model.all_tied_weights_keys}
         dtype = _base_dtype(base)
         temporary = output / "model.tmp"
         for folder in (temporary, final):
@@ -138,6 +142,7 @@ def run_cli(train: Callable[[dict[str, Any]], Result], *, module: str, what: str
     )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("agentark_core").setLevel(logging.INFO)
     try:
         try:
             resolved = json.loads(arguments.config.read_text(encoding="utf-8"))

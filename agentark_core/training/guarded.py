@@ -78,8 +78,9 @@ class Guarded:
 class MetricsFile(TrainerCallback):
     """Writes metrics.jsonl, one row per step: step, loss, lr, grad_norm, tokens and seconds since the start.
 
-    extra: more columns and the names under which the trainer logs them; null in steps where it does not. A resumed run
-    drops the rows after its checkpoint and counts on from the last one it keeps.
+    grad_norm is null under ZeRO stage 0, which does not tell it. extra: more columns and the names under which the
+    trainer logs them; null in steps where it does not. A resumed run drops the rows after its checkpoint and counts on
+    from the last one it keeps.
     """
 
     def __init__(self, path: Path, *, resume_step: int, write: bool, extra: Mapping[str, str] | None = None) -> None:
@@ -105,7 +106,7 @@ class MetricsFile(TrainerCallback):
             "step": state.global_step,
             "loss": float(logs["loss"]),
             "lr": float(logs["learning_rate"]),
-            "grad_norm": float(logs["grad_norm"]),
+            "grad_norm": logs.get("grad_norm"),
             **{column: logs.get(name) for column, name in self._extra.items()},
             "tokens": int(self._base["tokens"] + logs.get("num_tokens", 0)),
             "seconds": round(self._base["seconds"] + time.monotonic() - self._start, 3),

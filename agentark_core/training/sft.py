@@ -1,4 +1,4 @@
-"""R-SFT (Eq. 1): TRL's SFTTrainer under DeepSpeed, from one resolved config to one model directory.
+"""SFT, R-SFT (Eq. 1) and data augmentation (Eq. 2): TRL under DeepSpeed, from a resolved config to a model directory.
 
 By hand, alone or in a process group started by torchrun or deepspeed (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT):
 
@@ -15,15 +15,18 @@ of them, "output": directory, "sft": keys of SFTConfig}. In the output directory
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from typing import Any
 
 from agentark_core.chat import ChatFormat
-from agentark_core.training import checkpoints, group, sft_data
+from agentark_core.config import SFTConfig
+from agentark_core.errors import ConfigError
+from agentark_core.training import checkpoints, group, memory, sft_data
 from agentark_core.training.sft_plan import finished, plan
 
-SFT_VERSION = "rsft-1"
+SFT_VERSION = "sft-2"
 """Changes when the same config would train another model: part of a student's fingerprint."""
 FINAL_LOSS_STEPS = 10
 """final_loss is the mean loss of this many last steps."""
@@ -40,8 +43,14 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     if result:
         return result
     on_gpu = group.prepare(cpus=job.config.cpus_per_worker)
+    _check_kernels(job.config, on_gpu=on_gpu)
+    if on_gpu:
+        import torch
+
+        memory.check(job.base, job.config, available=torch.cuda.get_device_properties(0).total_memory)
+    from agentark_core.training import student_model
     from agentark_core.training.guarded import MetricsFile
-    from agentark_core.training.sft_trainer import build_trainer
+    from agentark_core.training.sft_trainer import EXTRA, build_trainer
 
     chat = ChatFormat.load(job.base)
     rows, too_long = sft_data.tokenise(job.examples, chat, max_length=job.config.max_length)
@@ -49,7 +58,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     folder = job.output / "checkpoints"
     resume, resume_step = checkpoints.resume_point(folder, run=job.run)
     main = os.environ["RANK"] == "0"
-    metrics = MetricsFile(job.output / "metrics.jsonl", resume_step=resume_step, write=main)
+    metrics = MetricsFile(job.output / "metrics.jsonl", resume_step=resume_step, write=main, extra=EXTRA)
     trainer = build_trainer(job, rows, chat=chat, steps=steps, on_gpu=on_gpu, metrics=metrics)
     if main:
         checkpoints.remove_incomplete(folder)
@@ -66,12 +75,28 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         "seconds": metrics.rows[-1]["seconds"],
     }
     lineage = {"parents": [job.revision], "examples": job.digest, "sft": job.config.model_dump()}
-    return group.publish(trainer, base=job.base, output=job.output, run=job.run, lineage=lineage, result=result)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if job.config.lora and main:
+        weights = student_model.merged(weights, lora=job.config.lora)
+    return group.publish(
+        trainer, base=job.base, output=job.output, run=job.run, lineage=lineage, result=result, weights=weights
+    )
+
+
+def _check_kernels(config: SFTConfig, *, on_gpu: bool) -> None:
+    """Raise ConfigError if a GPU option meets no GPU or lacks its package."""
+    wanted = {"liger": ("liger_kernel", config.liger), "attention": ("flash_attn", config.attention != "sdpa")}
+    for key, (package, on) in wanted.items():
+        if on and not on_gpu:
+            raise ConfigError(f"sft.{key} is for GPUs and this process sees none; leave it out, or train on a GPU")
+        if on and importlib.util.find_spec(package) is None:
+            name = package.replace("_", "-")
+            raise ConfigError(f"sft.{key} needs the package {name}, which is not installed: pip install {name}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    return group.run_cli(train, module="sft", what="R-SFT", argv=argv)
+    return group.run_cli(train, module="sft", what="SFT, R-SFT or data augmentation", argv=argv)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""R-SFT rows: examples -> token ids with a completion mask, and the order in which they are trained on.
+"""SFT rows: examples -> token ids with a completion mask, and the order in which they are trained on.
 
-    {"input_ids": [5, 9, 14, 3], "completion_mask": [0, 0, 1, 1], "example_id": "9f0c..."}
+    {"input_ids": [5, 9, 14, 3], "completion_mask": [0, 0, 1, 1], "weight": 0.5, "answer_start": 3, "example_id": "9f"}
 
-These are TRL's column names; `labels` follows from them. Only completion tokens carry loss (Eq. 1), the end-of-turn
-token among them.
+The first two are TRL's column names; `labels` follows from them. Only completion tokens carry loss (Eq. 1), the
+end-of-turn token among them; weight is 1/k for the k augmented traces of a question (Eq. 2). From answer_start on the
+tokens belong to the answer (answer_part.py). A question whose trace is too long keeps the weights of its other traces.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from agentark_core.chat import ChatFormat
 from agentark_core.errors import EmptyDataset
 from agentark_core.examples import from_table
-from agentark_core.training import parquet
+from agentark_core.training import answer_part, parquet
 from agentark_core.types import SFTExample
 
 BATCHES_PER_GROUP = 50
@@ -34,10 +35,11 @@ def read_examples(paths: Sequence[str]) -> list[SFTExample]:
 
 
 def digest(examples: Sequence[SFTExample]) -> str:
-    """sha256 (16 hex digits) over what is learned: ids, prompts and completions in order."""
+    """sha256 (16 hex digits) over what is learned: ids, prompts, completions and weights in order."""
     total = hashlib.sha256()
     for example in examples:
-        total.update(json.dumps([example.example_id, example.prompt, example.completion]).encode())
+        learned = [example.example_id, example.prompt, example.completion, example.weight]
+        total.update(json.dumps(learned).encode())
     return total.hexdigest()[:16]
 
 
@@ -49,8 +51,15 @@ def tokenise(examples: Sequence[SFTExample], chat: ChatFormat, *, max_length: in
         prompt = chat.prompt_ids(messages)
         completion = chat.completion_ids(messages, example.completion)
         if len(prompt) + len(completion) <= max_length:
-            mask = [0] * len(prompt) + [1] * len(completion)
-            rows.append({"input_ids": prompt + completion, "completion_mask": mask, "example_id": example.example_id})
+            rows.append(
+                {
+                    "input_ids": prompt + completion,
+                    "completion_mask": [0] * len(prompt) + [1] * len(completion),
+                    "weight": example.weight,
+                    "answer_start": len(prompt) + answer_part.first_token(chat, completion, text=example.completion),
+                    "example_id": example.example_id,
+                }
+            )
     if not rows:
         raise EmptyDataset(f"all {len(examples)} examples exceed sft.max_length {max_length} tokens; raise it")
     return rows, len(examples) - len(rows)
@@ -61,17 +70,22 @@ def labels(row: dict[str, Any]) -> list[int]:
     return [token if mask else -100 for token, mask in zip(row["input_ids"], row["completion_mask"], strict=True)]
 
 
-def training_order(lengths: Sequence[int], *, steps: int, batch_size: int, seed: int) -> list[int]:
+def training_order(
+    lengths: Sequence[int], *, steps: int, batch_size: int, seed: int, packing: bool = False
+) -> list[int]:
     """Row numbers for every step, batch after batch: steps * batch_size entries, a pure function of its arguments.
 
-    Each pass is a fresh permutation; within groups of batches rows are sorted by length (padding is wasted work) and
-    the batches shuffled again. The order is fixed before training, so a resumed run sees exactly the rest of it.
+    Each pass is a fresh permutation. Without packing, rows are sorted by length within groups of batches (padding is
+    wasted work) and the batches shuffled again. The order is fixed before training, so a resumed run sees exactly the
+    rest of it.
     """
     generator = random.Random(seed)
     order: list[int] = []
     while len(order) < steps * batch_size:
         order += generator.sample(range(len(lengths)), len(lengths))
     del order[steps * batch_size :]
+    if packing:
+        return order
     result: list[int] = []
     group = batch_size * BATCHES_PER_GROUP
     for start in range(0, len(order), group):

@@ -15,7 +15,15 @@ from agentark_core.errors import ConfigError, ModelError
 from agentark_core.training import checkpoints, sft_data
 from agentark_core.types import SFTExample
 
-RESUMABLE_CHANGES = {"save_steps", "keep_checkpoints", "cpus_per_worker", "gpus_per_worker", "num_workers"}
+RESUMABLE_CHANGES = {
+    "save_steps",
+    "keep_checkpoints",
+    "cpus_per_worker",
+    "gpus_per_worker",
+    "gpu_memory_gib",
+    "num_workers",
+    "gradient_checkpointing",
+}
 """Settings that may differ between a checkpoint and its resumption; the world size is compared by itself."""
 
 
@@ -93,8 +101,9 @@ def checked_base(resolved: dict[str, Any]) -> tuple[Path, str]:
 
 
 def tokenizer_files(base: Path) -> list[Path]:
-    """Everything beside weights, configs and notes: tokenizer, vocabulary, merges, chat template."""
-    stems = ("tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens", "chat_template", "tekken")
+    """Everything beside weights, configs and notes: tokenizer, vocabulary, merges, chat template, image processor."""
+    text = ("tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens", "chat_template", "tekken")
+    stems = (*text, "processor_config", "preprocessor_config", "video_preprocessor_config")
     return [file for file in base.iterdir() if file.is_file() and file.name.startswith(stems)]
 
 

@@ -1,0 +1,65 @@
+"""Strategies one after the other on the real stack: SFT, a process reward model, GRPO, with their lineage."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+import real_runs
+
+from agentark_core import model_files
+from agentark_core.config import ModelConfig
+from agentark_core.stored import debate_runs
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.timeout(1200)
+def test_each_strategy_starts_from_the_student_that_the_one_before_made(agentark: Cli, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    agentark("run", "build-traces", real_runs.config(home, questions=24))
+    config = {
+        "run": {"name": "test", "home": str(home)},
+        "traces": debate_runs(home),
+        "student": {"path": "arkling:student", "prompts": "arkling"},
+        "strategies": ["rsft", "pad", "da"],
+        "sft": {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 8, "max_length": 512},
+        "prm": {"batch_size": 4, "micro_batch_size": 4, "max_length": 512},
+        "grpo": {
+            "epochs": 0.25,
+            "prompts_per_step": 2,
+            "group_size": 4,
+            "micro_batch_size": 8,
+            "max_tokens": 96,
+            "watch_prompts": 4,
+        },
+    }
+    agentark("run", "distil", config)
+
+    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
+    versions = sorted(client.search_model_versions("name='agentark-student'"), key=lambda v: int(v.version))
+    (reward_model,) = client.search_model_versions("name='agentark-student-prm'")
+    lineages = [version.tags for version in versions]
+    assert [tags["lineage.strategy"] for tags in lineages] == ["rsft", "grpo", "da"]
+    revisions = [model_files.revision(home / "models" / path) for path in made(home, "rsft", "grpo", "da")]
+    assert lineages[0]["lineage.base_revision"] == model_files.revision(model_files.resolve(ModelConfig(path="arkling:student")))
+    assert [tags["lineage.base_revision"] for tags in lineages[1:]] == revisions[:2]
+    assert reward_model.tags["lineage.base_revision"] == revisions[0]
+
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    names = {run.info.run_name for run in client.search_runs(experiments)}
+    assert {"1 rsft", "2 prm", "3 grpo", "4 da"} <= names
+    times = {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
+    agentark("run", "distil", config)
+    assert times == {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
+    assert len(client.search_model_versions("name='agentark-student'")) == 3
+
+
+def made(home: Path, *strategies: str) -> list[str]:
+    """The one model of each strategy, below models/."""
+    return [f"{folder.name}/model" for name in strategies for folder in (home / "models").glob(f"{name}-*")]
