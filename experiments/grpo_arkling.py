@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--prompts", type=int, default=800, help="distil questions, 100 of them for the watch")
     parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-5)
     parser.add_argument("--beta", type=float, default=0.02)
     parser.add_argument("--test", type=int, default=800, help="test questions")
     parser.add_argument("--seed", type=int, default=0)

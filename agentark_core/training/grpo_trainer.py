@@ -300,7 +300,8 @@ class PolicyTrainer(Guarded, GRPOTrainer):
             outcomes={problem_id: outcome for problem_id, _, outcome in found},
         )
         self.looks.append(look)
-        self._rollout_rewards = []
+        if look.step:  # the first rollout batch is learned from only after the look at the base
+            self._rollout_rewards = []
         if self.args.should_save:
             watch.write(self._looks_file, self.looks)
         return look
