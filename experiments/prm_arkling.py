@@ -4,8 +4,8 @@
 
 Training: solutions that the shipped teacher samples at T = 0.9 for `distil` questions, labelled exactly, in the rows of
 the kind `process`. Held out: the first-round solutions of committed debates on `test` questions (--home, --run). The
-first --selection of these choose the threshold of the first error; every figure is of the others. Prints JSON lines, and
-writes them with a reliability plot to --out. All intervals 95 %.
+first --selection of these choose the threshold of the first error; every figure is of the others. Prints JSON lines,
+and writes them with a reliability plot to --out. All intervals 95 %.
 """
 
 from __future__ import annotations
