@@ -2,16 +2,17 @@
 
     python -m experiments.prm_arkling --home agentark-home --run FINGERPRINT --out /tmp/prm
 
-Training: solutions that the shipped teacher samples at T = 0.9 for `distil` questions, labelled exactly, in the rows of
-the kind `process`. Held out: the first-round solutions of committed debates on `test` questions (--home, --run). The
-first --selection of these choose the threshold of the first error; every figure is of the others. Prints JSON lines,
-and writes them with a reliability plot to --out. All intervals 95 %.
+Training: solutions that the shipped teacher samples at T = 0.9 for `distil` questions, or the generator's own, half of
+them broken, labelled exactly, in the rows of the kind `process`. Held out: the first-round solutions of committed
+debates on `test` questions (--home, --run). The first --selection of these choose the threshold of the first error;
+every figure is of the others. Prints JSON lines, and writes them with a reliability plot to --out. All intervals 95 %.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 from agentark_core import prm_metrics, process, prompts
 from agentark_core.answers import extract
 from agentark_core.arkling import generator, model_path
+from agentark_core.arkling.corruption import wrong_solution
 from agentark_core.config import ExamplesConfig
 from agentark_core.step_labels import exact_labels
 from agentark_core.stored import read_debates
@@ -54,8 +56,9 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="fingerprint of the debate run whose first round is held out")
     parser.add_argument("--out", type=Path, required=True, help="folder for samples, models and results")
     parser.add_argument("--base", choices=("student", "teacher"), default="student", help="what the models start from")
+    parser.add_argument("--source", choices=("teacher", "generated"), default="teacher", help="whose solutions")
     parser.add_argument("--questions", type=int, default=1500, help="distil questions to train on")
-    parser.add_argument("--samples", type=int, default=6, help="teacher's solutions of each")
+    parser.add_argument("--samples", type=int, default=6, help="solutions of each")
     parser.add_argument("--selection", type=int, default=100, help="held-out questions that choose the threshold")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
@@ -65,9 +68,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="questions per optimiser step")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    examples = options.out / f"process-{options.questions}x{options.samples}.parquet"
+    examples = options.out / f"{options.source}-{options.questions}x{options.samples}.parquet"
     if not examples.exists():
-        pq.write_table(sample(options.questions, options.samples), examples, write_page_checksum=True)
+        problems = generator.problems("distil", limit=options.questions)
+        texts = (sample if options.source == "teacher" else invent)(problems, options.samples)
+        pq.write_table(label(problems, texts), examples, write_page_checksum=True)
     traces = held_out(options.home, options.run)
     tables: dict[str, list[prm_metrics.Bin]] = {}
     with (options.out / "results.jsonl").open("a", encoding="utf-8") as results:
@@ -89,8 +94,8 @@ def main() -> None:
     prm_metrics.plot_reliability(tables, options.out / "reliability.png")
 
 
-def sample(questions: int, samples: int) -> Any:
-    """Rows of the kind `process` from fresh solutions of the teacher."""
+def sample(problems: list[Problem], samples: int) -> list[list[str]]:
+    """Fresh solutions of the teacher, for each problem."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -99,18 +104,32 @@ def sample(questions: int, samples: int) -> Any:
     path = model_path("teacher")
     model = AutoModelForCausalLM.from_pretrained(path, local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    problems = generator.problems("distil", limit=questions)
     chats = [prompts.first_answer(problem.question, wording="arkling") for problem in problems for _ in range(samples)]
     torch.manual_seed(0)
     texts = generate(model, tokenizer, chats, temperature=TEMPERATURE)
+    return [texts[start : start + samples] for start in range(0, len(texts), samples)]
+
+
+def invent(problems: list[Problem], samples: int) -> list[list[str]]:
+    """The generator's own solutions of each problem, half of them broken in one place."""
+    texts = []
+    for problem in problems:
+        rng, spec = random.Random(problem.problem_id), generator.parse_question(problem.question)
+        right = generator.solutions(spec)
+        texts.append([rng.choice(right) if n % 2 else wrong_solution(spec, rng) for n in range(samples)])
+    return texts
+
+
+def label(problems: list[Problem], texts: list[list[str]]) -> Any:
+    """Rows of the kind `process`, as if each text were an agent's."""
     debates, verdicts = [], {}
-    for number, problem in enumerate(problems):
+    for problem, solutions in zip(problems, texts, strict=True):
         turns = []
-        for agent, text in enumerate(texts[number * samples : (number + 1) * samples], start=1):
+        for agent, text in enumerate(solutions, start=1):
             turns.append(_turn(problem, agent=agent, text=text))
             right = generator.parse_solution(text) == int(problem.gold)
-            label = "correct" if right else "incorrect"
-            verdicts[turns[-1].key] = Verdict(label=label, method="number", extracted=None)  # type: ignore[arg-type]
+            verdict = "correct" if right else "incorrect"
+            verdicts[turns[-1].key] = Verdict(label=verdict, method="number", extracted=None)  # type: ignore[arg-type]
         debates.append(Debate(work_id=problem.problem_id, problem=problem, turns=tuple(turns), stop_reason="rounds"))
     config = ExamplesConfig(step_labels="exact")
     table, counts = process.build(debates, verdicts, config=config, wording="arkling", source_fingerprint="sampled")
@@ -161,7 +180,7 @@ def train(examples: Path, *, loss: str, seed: int, options: argparse.Namespace) 
         "dtype": "float32",
         "seed": seed,
     }
-    folder = options.out / f"{options.base}-{loss}-{options.temperature}-{seed}"
+    folder = options.out / f"{options.source}-{options.base}-{loss}-{options.temperature}-{seed}"
     folder.mkdir(exist_ok=True)
     resolved = {"model": str(model_path(options.base)), "examples": str(examples), "output": str(folder), "prm": prm}
     (folder / "resolved.json").write_text(json.dumps(resolved))
@@ -173,7 +192,8 @@ def train(examples: Path, *, loss: str, seed: int, options: argparse.Namespace) 
 
 def measure(model: Path, traces: list[Trace], *, selection: int) -> tuple[dict[str, Any], list[prm_metrics.Bin]]:
     """All figures of one model on the questions behind the first `selection`, and its reliability table."""
-    from agentark_core.training.prm_model import PRM, aggregate
+    from agentark_core.training.prm_model import PRM
+    from agentark_core.training.rewards import aggregate
 
     questions = list(dict.fromkeys(trace.question for trace in traces))
     chosen = set(questions[:selection])
@@ -200,7 +220,7 @@ def measure(model: Path, traces: list[Trace], *, selection: int) -> tuple[dict[s
         "best_of_n": {
             how: asdict(
                 prm_metrics.best_of_n(
-                    [[aggregate(values, how) for _, values in group] for group in by_question.values()],
+                    [[aggregate(values, how=how) for _, values in group] for group in by_question.values()],
                     [[trace.answer for trace, _ in group] for group in by_question.values()],
                     [[trace.correct for trace, _ in group] for group in by_question.values()],
                 )

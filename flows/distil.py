@@ -132,12 +132,13 @@ def _record(name: str, made: Trained, *, examples: ExampleSet, runs: tuple[Run, 
             rows=examples.rows,
         )
     child = runs[-1]
-    curve_path = made.output / "metrics.jsonl"
-    child.log_artifact(curve_path)
-    curve = read_metrics(curve_path)
-    for row in curve[:: max(1, len(curve) // CURVE_POINTS)]:
-        figures = {key: value for key, value in row.items() if key != "step" and isinstance(value, (int, float))}
-        child.log_metrics(figures, step=int(row["step"]))
+    for path in sorted(made.output.glob("**/metrics.jsonl")):  # a reward model has one for each of its two stages
+        part = path.parent.relative_to(made.output)
+        child.log_artifact(path, folder=str(part))
+        curve = read_metrics(path)
+        for row in curve[:: max(1, len(curve) // CURVE_POINTS)]:
+            figures = {key: value for key, value in row.items() if key != "step" and isinstance(value, (int, float))}
+            child.log_metrics({str(part / key): value for key, value in figures.items()}, step=int(row["step"]))
     return {
         "strategy": name,
         "model": str(made.path),

@@ -47,7 +47,9 @@ def test_each_strategy_starts_from_the_student_that_the_one_before_made(agentark
     lineages = [version.tags for version in versions]
     assert [tags["lineage.strategy"] for tags in lineages] == ["rsft", "grpo", "da"]
     revisions = [model_files.revision(home / "models" / path) for path in made(home, "rsft", "grpo", "da")]
-    assert lineages[0]["lineage.base_revision"] == model_files.revision(model_files.resolve(ModelConfig(path="arkling:student")))
+    assert lineages[0]["lineage.base_revision"] == model_files.revision(
+        model_files.resolve(ModelConfig(path="arkling:student"))
+    )
     assert [tags["lineage.base_revision"] for tags in lineages[1:]] == revisions[:2]
     assert reward_model.tags["lineage.base_revision"] == revisions[0]
 

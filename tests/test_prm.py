@@ -290,15 +290,6 @@ def test_every_step_is_scored_in_one_pass_whatever_is_beside_it(trained: Path, m
         model.scores(prompt[:1], ["Step 1: 2 + 2 = 4\n" * 300])
 
 
-def test_rewards_of_a_completion() -> None:
-    from agentark_core.training.prm_model import aggregate
-
-    scores = [0.9, 0.5, 0.8]
-    assert aggregate(scores) == pytest.approx(2.2 / 3)
-    assert (aggregate(scores, "min"), aggregate(scores, "last")) == (0.5, 0.8)
-    assert aggregate(scores, "product") == pytest.approx(0.36) and aggregate([]) == 0.0
-
-
 def test_a_model_of_another_splitter_or_tokenizer_or_none_at_all_is_refused(trained: Path, tmp_path: Path) -> None:
     from agentark_core.training.prm_model import PRM
 

@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 from prm_helpers import resolved, write_process
 
+from agentark_core.config import ModelConfig, PRMConfig
 from agentark_core.errors import ConfigError
+from agentark_core.steps import STEPS_VERSION
+from tasks.extract_tasks import ExampleSet
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,18 +92,23 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("cluster")
 def test_two_processes_under_zero2_on_ray_learn_what_one_process_learns(data: Path, tmp_path: Path) -> None:
     from agentark_core.cluster.ray_train import train
+    from tasks import training_tasks
 
-    losses = {}
-    for workers in (1, 2):
-        job = resolved(data, tmp_path / str(workers), micro_batch_size=4 // workers)
-        result = train("prm", job, num_workers=workers, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
-        rows = (tmp_path / str(workers) / "stage2" / "metrics.jsonl").read_text().splitlines()
-        losses[workers] = [json.loads(row)["loss"] for row in rows]
-        assert Path(result["model"]).is_dir()
-    # The second stage starts from what the first made in its group; AdamW multiplies differences of rounding.
-    assert losses[2] == pytest.approx(losses[1], rel=2e-2)
-    with pytest.raises(
-        ConfigError, match=r"prm: the processes need 4 CPU, the Ray cluster has 2; lower prm\.num_workers"
-    ):
+    settings = resolved(data, tmp_path)["prm"]
+    examples = ExampleSet(paths=(data,), digest="d", rows=48, counts={})
+    student, config = ModelConfig(path="arkling:student"), PRMConfig.model_validate(settings)
+    alone = training_tasks.train_prm.fn(student, examples=examples, prm=config, home=tmp_path)
+    assert alone.path.parent.name == f"prm-{alone.fingerprint}" and alone.metrics["splitter"] == STEPS_VERSION
+    assert training_tasks.train_prm.fn(student, examples=examples, prm=config, home=tmp_path) == alone
+
+    job = resolved(data, tmp_path / "two", micro_batch_size=2)
+    train("prm", job, num_workers=2, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+    one, two = (
+        [json.loads(row)["loss"] for row in (output / "stage2" / "metrics.jsonl").read_text().splitlines()]
+        for output in (alone.path.parent, tmp_path / "two")
+    )
+    # Differences of rounding in stage one go on through AdamW.
+    assert two == pytest.approx(one, rel=2e-2)
+    with pytest.raises(ConfigError, match="prm: the processes need 4 CPU, the Ray cluster has 2; lower prm"):
         job = resolved(data, tmp_path / "many", micro_batch_size=1)
         train("prm", job, num_workers=4, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import AutoModelForTokenClassification
@@ -27,8 +26,6 @@ from agentark_core.types import Message
 
 TOKENS_PER_BATCH = 16_384
 """Tokens of one forward pass, padding included."""
-
-Aggregate = Literal["mean", "min", "last", "product"]
 
 
 class PRM:
@@ -102,17 +99,6 @@ class PRM:
         mask = torch.arange(length, device=self.model.device) < lengths[:, None]
         out = self.model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, :, 0].float().sigmoid()
         return [scores[positions].tolist() for scores, (_, positions) in zip(out.cpu(), rows, strict=True)]
-
-
-def aggregate(scores: Sequence[float], how: Aggregate = "mean") -> float:
-    """One reward R(o) from the scores of a completion's steps, from 0 to 1; 0, the lowest, without any step."""
-    if not scores:
-        return 0.0
-    if how == "last":
-        return scores[-1]
-    if how == "mean":
-        return sum(scores) / len(scores)
-    return min(scores) if how == "min" else prod(scores)
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

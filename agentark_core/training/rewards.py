@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -60,8 +59,9 @@ def open_scorer(config: GRPOConfig, *, prm: Path | None) -> StepScorer | None:
         return ExactScorer()
     if prm is None:
         raise ConfigError("grpo.scorer is prm but no model is named: set `prm` to the directory of a trained one")
-    scorer: StepScorer = import_module("agentark_core.training.prm_model").PRM.load(prm)
-    return scorer
+    from agentark_core.training.prm_model import PRM
+
+    return PRM.load(prm)
 
 
 def aggregate(scores_S: Sequence[float], *, how: Aggregate) -> float:
