@@ -58,7 +58,8 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_gpu else "cpu")
     _check_kernels(job.config, on_gpu=on_gpu)
     if on_gpu:
-        memory.check(job.base, job.config, available=torch.cuda.get_device_properties(0).total_memory)
+        shared = job.config.model_copy(update={"num_workers": job.world_size})
+        memory.check(job.base, shared, available=torch.cuda.get_device_properties(0).total_memory)
     else:
         torch.set_num_threads(threads)
         _skip_shared_memory_op()
