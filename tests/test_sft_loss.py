@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,8 @@ def test_adapters_train_alone_and_are_published_merged(base: Path, tmp_path: Pat
     from transformers import AutoModelForCausalLM
 
     data = write_examples(tmp_path / "data.parquet")
-    job = resolved(base, data, tmp_path / "out", lora={"rank": 4, "alpha": 8}, gradient_checkpointing=True)
+    settings = {"lora": {"rank": 4, "alpha": 8}, "gradient_checkpointing": True, "save_steps": 10}
+    job = resolved(base, data, tmp_path / "out", **settings)
     result = sft.train(job)
     history = metrics(tmp_path / "out")
     assert history[-1]["loss"] < 0.97 * history[0]["loss"]
@@ -174,6 +176,14 @@ def test_adapters_train_alone_and_are_published_merged(base: Path, tmp_path: Pat
     student = AutoModelForCausalLM.from_pretrained(result["model"], dtype=torch.float32)
     ids = torch.tensor([rows_of(base, [example(3)])[0]["input_ids"]])
     assert torch.allclose(student(ids).logits, merged(ids).logits, atol=1e-5)
+
+    # As after a kill: the checkpoint of step 10 holds the adapters, and the rest gives the same student.
+    (tmp_path / "out" / "COMPLETE").unlink()
+    shutil.rmtree(tmp_path / "out" / "checkpoints" / "checkpoint-15")
+    sft.train(job)
+    resumed = load_file(Path(result["model"]) / "model.safetensors")
+    assert all(torch.allclose(resumed[name], after[name], atol=1e-5) for name in after)
+    assert [row["step"] for row in metrics(tmp_path / "out")] == list(range(1, 16))
 
 
 @pytest.mark.usefixtures("alone")

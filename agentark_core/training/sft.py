@@ -47,7 +47,8 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     if on_gpu:
         import torch
 
-        memory.check(job.base, job.config, available=torch.cuda.get_device_properties(0).total_memory)
+        shared = job.config.model_copy(update={"num_workers": job.world_size})
+        memory.check(job.base, shared, available=torch.cuda.get_device_properties(0).total_memory)
     from agentark_core.training import student_model
     from agentark_core.training.guarded import MetricsFile
     from agentark_core.training.sft_trainer import EXTRA, build_trainer
