@@ -35,6 +35,7 @@ _UNIT_MACRO = re.compile(r"(?<=[\d})])\s*\\(?:text|textbf|textnormal|mathrm|mbox
 _BARE_FRAC = re.compile(r"\\frac\s?(\d|\{[^{}]*\})\s?(\d|\{[^{}]*\})")
 _BARE_SQRT = re.compile(r"\\sqrt\s?(\d+|\([^()]*\)|[a-z])")
 _BRACED = re.compile(r"([_^])\{(\w)\}")
+_LETTER_MACRO = re.compile(r"^\\(?:text|textbf|mathrm|mathbf)\s?\{\s?\(?([A-Z])\)?\s?\}$")
 _LONE_LETTER = re.compile(r"^\(([A-Z])\)$")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|pi)\b")
 _MATRIX = re.compile(r"\\begin\{([pbv]matrix)\}(.*)\\end\{\1\}", re.DOTALL)
@@ -129,8 +130,8 @@ def latex(text: str) -> str:
 
 
 def formula(text: str) -> str:
-    """`latex` without a trailing unit, degree signs and `x =`: what answer_values.py reads."""
-    text = _ASSIGNMENT.sub("", _UNIT_MACRO.sub("", latex(text)))
+    """`latex` without a trailing unit, degree signs, `x =`, a lone letter's macro: what answer_values.py reads."""
+    text = _LETTER_MACRO.sub(r"\1", _ASSIGNMENT.sub("", _UNIT_MACRO.sub("", latex(text))))
     if not _TRIGONOMETRIC.search(text):
         text = text.replace("^\\circ", "").replace("^{\\circ}", "")
     return text

@@ -132,23 +132,42 @@ def test_children_obey_time_and_memory_limits_and_siblings_are_unaffected() -> N
         assert time.monotonic() - start < 15
 
 
-def test_a_child_killed_from_outside_loses_nothing() -> None:
+def fork_of(pid: int) -> int:
+    """The process that serves the requests of a child; waits while the child still starts."""
+    children, deadline = Path(f"/proc/{pid}/task/{pid}/children"), time.monotonic() + 60
+    while not children.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return int(children.read_text())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_child_killed_from_outside_loses_nothing(whole: bool) -> None:
     pairs = [(f"\\sin^2(x)+{k}+\\cos^2(x)", f"{k}+1+y-y") for k in range(12)]
     with WorkerPool(workers=2, time_limit_s=20.0, memory_limit_bytes=2**30) as pool:
-        pool.compare([("x", "y")])
-        victim = pool.pids[0]
-        killer = threading.Timer(0.05, lambda: os.kill(victim, signal.SIGKILL))
+        pool.compare([("x", "y")] * 2)
+        victims = [fork_of(pool.pids[0])] + [pool.pids[0]] * whole
+        killer = threading.Timer(0.05, lambda: [os.kill(victim, signal.SIGKILL) for victim in victims])
         killer.start()
         assert pool.compare(pairs) == ["equal"] * len(pairs)
         killer.join()
-        os.kill(pool.pids[0], signal.SIGKILL)  # and one killed while idle
-        assert pool.compare([("x+x", "2x")]) == ["equal"]
+        os.kill(fork_of(pool.pids[0]), signal.SIGKILL)  # and one killed while idle
+        assert pool.compare([("x+x", "2x")] * 2) == ["equal"] * 2
+
+
+def test_a_timeout_costs_a_fork_and_no_start() -> None:
+    with WorkerPool(workers=1, time_limit_s=0.5, memory_limit_bytes=2**30) as pool:
+        pool.compare([("x", "y")])
+        template, fork = pool.pids[0], fork_of(pool.pids[0])
+        start = time.monotonic()
+        assert pool.compare([("1", "(2^{9999})^{99999}"), ("x+x", "2x")]) in (["timeout", "equal"], ["memory", "equal"])
+        assert time.monotonic() - start < 0.5 + 0.5
+        assert pool.pids == [template] and fork_of(template) != fork
 
 
 def test_closing_leaves_no_child() -> None:
     pool = WorkerPool(workers=1, time_limit_s=2.0, memory_limit_bytes=2**30)
     pool.compare([("x", "y")])
-    pids = pool.pids
+    pids = pool.pids + [fork_of(pid) for pid in pool.pids]
     pool.close()
     for pid in pids:
         with pytest.raises(ProcessLookupError):
