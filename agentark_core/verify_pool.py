@@ -34,6 +34,7 @@ Reader = Literal["formula", "response"]
 
 _WORKER = Path(__file__).with_name("verify_worker.py")
 _START_LIMIT_S = 60.0
+_END_LIMIT_S = 0.5
 _MAX_FAILED_STARTS = 3
 _MARGIN_S = 0.1
 """A fork ends twice this before the limit, a child as a whole once this: the verdict is out within the limit."""
@@ -84,7 +85,7 @@ class WorkerPool:
         return [worker.process.pid for worker in self._workers]
 
     def close(self) -> None:
-        """Kill all children."""
+        """End all children and their forks."""
         for worker in list(self._workers):
             self._remove(worker)
 
@@ -177,13 +178,20 @@ class WorkerPool:
     def _remove(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         self._selector.unregister(worker.reader)
-        with suppress(ProcessLookupError):
-            os.killpg(worker.process.pid, signal.SIGKILL)  # the template leads its session: its fork goes with it
+        self._signal(worker, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(timeout=_END_LIMIT_S)
+        self._signal(worker, signal.SIGKILL)
         worker.process.wait()
         for pipe in (worker.process.stdin, worker.process.stdout):
             assert pipe is not None
             with suppress(BrokenPipeError):
                 pipe.close()
+
+    def _signal(self, worker: _Worker, number: signal.Signals) -> None:
+        """To the template and its fork: it leads a session."""
+        with suppress(ProcessLookupError):
+            os.killpg(worker.process.pid, number)
 
     def _count_failed_start(self) -> None:
         self._failed_starts += 1

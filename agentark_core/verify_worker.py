@@ -55,21 +55,23 @@ def main() -> None:
         _compare(gold, answer, "formula")
     _compare("1", "1", "response")
     gc.freeze()  # the forks share these pages; a collection would copy them
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends the fork; this process sees that, reaps it and ends
     current = mmap.mmap(-1, 8)  # the id of the request that the fork works on, 0 while it waits
     _reply(replies, {"ready": True})
     while True:
         fork = os.fork()
         if fork == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _serve(replies, current, memory_limit=memory_limit, time_limit_s=time_limit_s)
             os._exit(0)
         _, status = os.waitpid(fork, 0)
         number = struct.unpack("q", current[:])[0]
-        if number == 0:
+        ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        if number == 0 or ended_by == signal.SIGTERM:
             return  # stdin is closed, or it was killed while idle: the pool decides
         current[:] = bytes(8)
         if status != 0:
-            timeout = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
-            _reply(replies, {"id": number, "outcome": "timeout" if timeout else "killed"})
+            _reply(replies, {"id": number, "outcome": "timeout" if ended_by == signal.SIGALRM else "killed"})
 
 
 def _serve(replies: IO[str], current: mmap.mmap, *, memory_limit: int, time_limit_s: float) -> None:
