@@ -37,7 +37,9 @@ _START_LIMIT_S = 60.0
 _END_LIMIT_S = 0.5
 _MAX_FAILED_STARTS = 3
 _MARGIN_S = 0.1
-"""A fork ends twice this before the limit, a child as a whole once this: the verdict is out within the limit."""
+_FORK_MARGIN_S = 0.4
+"""A fork ends this much before the limit, a child as a whole `_MARGIN_S`: the verdict is out within the limit, and the
+template of a fork has time to say so before it is killed as well, even on a loaded machine."""
 
 
 @dataclass(eq=False, slots=True)
@@ -142,7 +144,10 @@ class WorkerPool:
 
     def _refill(self, wanted: int) -> None:
         while len(self._workers) < min(self._size, wanted):
-            limits = (str(self._memory_limit_bytes), str(max(self._time_limit_s - 2 * _MARGIN_S, 0.1)))
+            limits = (
+                str(self._memory_limit_bytes),
+                str(max(self._time_limit_s - _FORK_MARGIN_S, self._time_limit_s / 4)),
+            )
             process = subprocess.Popen(
                 [sys.executable, "-I", str(_WORKER), *limits],
                 stdin=subprocess.PIPE,

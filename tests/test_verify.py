@@ -17,6 +17,7 @@ from agentark_core.errors import DataError, EmptyDataset, EngineError
 from agentark_core.types import VerdictLabel
 from agentark_core.verify import Case, Verifier, verify_fast, verify_file
 from agentark_core.verify_pool import WorkerPool
+from benchmarks.fuzz_verifier import fuzz
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "verifier"
 NEEDS_ALGEBRA = Case(task="math", gold="\\{1, 2\\} \\cup \\{3\\}", response="\\boxed{\\{3, 1\\} \\cup \\{2\\}}")
@@ -64,6 +65,7 @@ HOSTILE = [
     "\\boxed{" * 3_000 + "5" + "}" * 3_000, "__import__('os').system('touch PWNED')", "(10^8)!", "2^{99999999999}",
     "(a+b+c+d+e)^{500}", "\\frac{1}{" * 500 + "2" + "}" * 500, "(" * 4_000, "\\int_0^{100} \\sin(x^{x^x}) dx",
     "\\sin(x)^{50}+\\cos(x)^{50}<x^{99}", "\\prod_{k=1}^{100000} k", "\ud800\x00\u202e",
+    "(" * 40 + "x" + ")" * 40, "\\{" * 40 + "x" + "\\}" * 40, "a" * 300, "(1,2),".join("((((" for _ in range(200)),
 ]  # fmt: skip
 
 
@@ -119,6 +121,14 @@ def test_hostile_answers_are_decided_in_time_and_execute_nothing(
             assert time.monotonic() - start < 2.0 + 1.5, text[:60]  # slack: a killed child's successor has to start
             assert verdict.label != "correct" or "\\boxed{\\boxed" in text
             assert verdict.label != "undecided" or verdict.reason
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fuzzed_answers_neither_hang_nor_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = fuzz(1_000, seed=7)
+    assert sum(report["labels"].values()) == 1_000 and len(report["labels"]) == 3
+    assert report["slowest_s"][0][0] < 2.0 + 1.5, report["slowest_s"][0]
     assert list(tmp_path.iterdir()) == []
 
 
