@@ -11,6 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import gcd
 from typing import Literal
 
@@ -89,6 +90,8 @@ class Items:
 def clean(text: str) -> str:
     """Strip white space, math delimiters, emphasis and the final full stop."""
     text = text.strip()
+    if text.isalnum():
+        return text
     for _ in range(4):
         before = text
         text = text.strip().rstrip(".,;:").strip().removeprefix("\\displaystyle")
@@ -137,6 +140,7 @@ def formula(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=1_000)
 def parse_number(text: str) -> Number | None:
     """The number that the whole text states (units, currency, percent and words allowed), or None."""
     text = clean(text)
