@@ -49,6 +49,7 @@ _TOO_LARGE = re.compile(
 _STARS = re.compile(r"(?<=[\d)])\s?\*\*\s?(?=[\d(-])")
 _OPERATION = re.compile(r"\\[a-zA-Z]+|[-+*/^=]")
 _SYMBOL = re.compile(r"[\d\\^_+*/=<>(){}\[\]|]")
+_PROGRAM = re.compile(r"__[A-Za-z]{2,20}__")  # no formula has two subscripts in a row
 _TWO_LETTERS = re.compile(r"[A-Za-z]{2}")
 _OPTION = re.compile(r"^\s{0,3}\(?([A-H])[.):]\s{0,3}([^\n]{1,400})$", re.MULTILINE)
 _COMMON_FRACTION = re.compile(r"\b(?:common|improper|simplified|reduced|proper) fraction|as a fraction", re.IGNORECASE)
@@ -130,6 +131,8 @@ def _verify_value(answer: str, *, gold: str, kind: Kind, task: str, question: st
     words, gold_words = _only_words(answer), _only_words(gold)
     if (words and (gold_words or gold_number)) or (gold_words and number):
         return verdict(words and gold_words and plain_text(answer) == plain_text(gold), method="text", answer=answer)
+    if _PROGRAM.search(answer) and not _PROGRAM.search(gold):
+        return verdict(False, method="text", answer=answer)
     agree = same_values(answer, gold)
     if agree is not None:
         if not agree:

@@ -178,6 +178,7 @@ def test_no_text_makes_extraction_or_comparison_raise(text: str, task: str) -> N
 
 ATTACKS = [
     "a", " ", "\\", "{", "\\boxed{", "$", "$1$ and ", "7", "1,111,", "-", "\\(", "\\[", "**a", "answer is ", "A:\n",
+    "A:", "\\boxed", "__a__", "{}",
     "####",    "answer is b ", "(", "\\frac{", "\\text{", ". ", "=1", '"answer": "', "option a", "1 ", "\\sqrt", "x_",
     "((1,2),", "\n",
 ]  # fmt: skip
