@@ -140,7 +140,7 @@ def formula(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=1_000)
+@lru_cache(maxsize=64)  # of one case, which asks for both numbers several times
 def parse_number(text: str) -> Number | None:
     """The number that the whole text states (units, currency, percent and words allowed), or None."""
     text = clean(text)

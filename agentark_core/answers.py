@@ -33,7 +33,7 @@ KINDS: dict[str, Kind] = {
 }
 """Task name -> family of rules."""
 
-MAX_TEXT = 20_000
+MAX_TEXT = 10_000
 """Characters of a response that are read, from its end."""
 
 _MARK_REACH = 160
