@@ -29,6 +29,7 @@ lint: setup ## ruff and mypy
 
 bench: setup ## all benchmarks (CASES=FILE names labelled answers for the verifier's)
 	@$(python) benchmarks/verifier.py $(CASES)
+	@$(python) benchmarks/fuzz_verifier.py --cases 2000
 	@$(python) benchmarks/client_cpu.py
 	@$(python) benchmarks/scale_simulation.py
 	@$(python) benchmarks/scale_simulation.py --check

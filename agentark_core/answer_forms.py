@@ -11,6 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import gcd
 from typing import Literal
 
@@ -35,6 +36,7 @@ _UNIT_MACRO = re.compile(r"(?<=[\d})])\s*\\(?:text|textbf|textnormal|mathrm|mbox
 _BARE_FRAC = re.compile(r"\\frac\s?(\d|\{[^{}]*\})\s?(\d|\{[^{}]*\})")
 _BARE_SQRT = re.compile(r"\\sqrt\s?(\d+|\([^()]*\)|[a-z])")
 _BRACED = re.compile(r"([_^])\{(\w)\}")
+_LETTER_MACRO = re.compile(r"^\\(?:text|textbf|mathrm|mathbf)\s?\{\s?\(?([A-Z])\)?\s?\}$")
 _LONE_LETTER = re.compile(r"^\(([A-Z])\)$")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|pi)\b")
 _MATRIX = re.compile(r"\\begin\{([pbv]matrix)\}(.*)\\end\{\1\}", re.DOTALL)
@@ -88,6 +90,8 @@ class Items:
 def clean(text: str) -> str:
     """Strip white space, math delimiters, emphasis and the final full stop."""
     text = text.strip()
+    if text.isalnum():
+        return text
     for _ in range(4):
         before = text
         text = text.strip().rstrip(".,;:").strip().removeprefix("\\displaystyle")
@@ -129,13 +133,14 @@ def latex(text: str) -> str:
 
 
 def formula(text: str) -> str:
-    """`latex` without a trailing unit, degree signs and `x =`: what answer_values.py reads."""
-    text = _ASSIGNMENT.sub("", _UNIT_MACRO.sub("", latex(text)))
+    """`latex` without a trailing unit, degree signs, `x =`, a lone letter's macro: what answer_values.py reads."""
+    text = _LETTER_MACRO.sub(r"\1", _ASSIGNMENT.sub("", _UNIT_MACRO.sub("", latex(text))))
     if not _TRIGONOMETRIC.search(text):
         text = text.replace("^\\circ", "").replace("^{\\circ}", "")
     return text
 
 
+@lru_cache(maxsize=64)  # of one case, which asks for both numbers several times
 def parse_number(text: str) -> Number | None:
     """The number that the whole text states (units, currency, percent and words allowed), or None."""
     text = clean(text)

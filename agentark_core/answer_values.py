@@ -13,16 +13,23 @@ from __future__ import annotations
 import cmath
 import math
 import re
+import zlib
 from collections.abc import Callable
 
 MAX_CHARS = 300
 _MAX_DEPTH = 30
 
-_TOKEN = re.compile(r"\s*(\d{1,3}(?:,\d{3})+(?!\d)|\d+\.?\d*|\.\d+|\\[a-zA-Z]+|[a-zA-Z+\-*/^(){}\[\]!])")
+_TOKEN = re.compile(
+    r"\s*(\d{1,3}(?:,\d{3})+(?!\d)|\d+\.?\d*|\.\d+|\\[a-zA-Z]+"
+    r"|[a-zA-Z]_(?:\w|\{\w{1,6}\})|[a-zA-Z+\-*/^(){}\[\]!])"
+)
 _SPELLED = (
     ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"), ("\\left", ""), ("\\right", ""), ("\\!", ""),
     ("\\,", " "), ("\\;", " "), ("\\cdot", "*"), ("\\times", "*"), ("{,}", ","),
 )  # fmt: skip
+_BASE = re.compile(r"(?<=\d)_(?:\d|\{\d{1,2}\})(?!\w)")
+_INFINITE = {"\\infty": 1e300, "+\\infty": 1e300, "-\\infty": -1e300}
+_GREEK = re.compile(r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|rho|sigma|tau|phi|varphi|psi|omega)")
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}|\d\s[a-zA-Z]{2,}\b")
 _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "\\sin": cmath.sin,
@@ -61,8 +68,11 @@ def value(formula: str, *, point: float) -> complex | None:
     """The value with every variable at its fixed number for this point, or None outside the grammar."""
     if len(formula) > MAX_CHARS or _WORD.search(formula):
         return None
+    if formula.strip() in _INFINITE:
+        return complex(_INFINITE[formula.strip()])
     for old, new in _SPELLED:
         formula = formula.replace(old, new)
+    formula = _BASE.sub("", formula)
     tokens, position = [], 0
     while position < len(formula.rstrip()):
         found = _TOKEN.match(formula, position)
@@ -177,8 +187,10 @@ class _Parser:
             return self._function(token, depth + 1)
         if token in _CONSTANTS:
             return _CONSTANTS[token]
-        if len(token) == 1 and token.isalpha():
-            return math.fmod(ord(token) * self._point, 1.0) + 0.25
+        if token[0].isalpha() or _GREEK.fullmatch(token):
+            name = token.replace("{", "").replace("}", "")
+            number = ord(name) if len(name) == 1 else zlib.crc32(name.encode())
+            return math.fmod(number * self._point, 1.0) + 0.25
         raise _Unknown
 
     def _function(self, name: str, depth: int) -> complex:

@@ -33,29 +33,31 @@ KINDS: dict[str, Kind] = {
 }
 """Task name -> family of rules."""
 
-MAX_TEXT = 20_000
+MAX_TEXT = 10_000
 """Characters of a response that are read, from its end."""
 
 _MARK_REACH = 160
 """`#### 7` counts only this close to the end of the text."""
 
 _MAX_CLAUSE = 400
+_MAX_BOXES = 50
 _MAX_ANCHORS = 20
 _MAX_KEY = 2_000
 _MAX_NESTING = 3
 _MAX_BARE_CHOICE = 4
 
-_BOX_TOKEN = re.compile(r"\\\\?f?box(?:ed)?(?![a-z])|\\[a-zA-Z]+|\\.|[{}]", re.DOTALL)
+_BOX_TOKEN = re.compile(r"\\\\?(?:fbox|f?boxed)(?![a-z])|\\[^a-zA-Z]|\{[^{}\\]*\}|[{}]", re.DOTALL)
+_ANY_BOX = re.compile(r"\\[\\a-zA-Z]{0,20}box")
 _BARE_BOX = re.compile(r"\\f?box(?:ed)?[ ]{1,3}([^\s{}$\\]{1,40})")
 _GAP_NOISE = re.compile(r"\\(?:quad|text|f?box(?:ed)?|ldots|cdots)\b|[A-Za-z](?:_\{?\w\}?)?\s{0,2}=")
 _GAP_WORD = re.compile(r"\w+|[,;]")
 _VERB = re.compile(r"\b(?:is|are|was|be|equals?|has|have|gives?)\b|=")
-_ANCHOR = re.compile(
-    r"\banswer(?: (?:to|for) (?:this|the|your) (?:question|problem))?[*_ ]{0,4}"
-    r"(?:\bis\b|\bare\b|\bwas\b|:|=)[ ]?(?:simply |thus |therefore )?[:*_ ]{0,4}"
-    r"|(?<!#)####(?!#)[ ]?|^[ ]{0,3}\*{0,2}A:",
-    re.IGNORECASE | re.MULTILINE,
+_ANCHOR = re.compile(  # begins with letters, not with an assertion: so the search skips to them
+    r"[Aa](?<=\b[Aa])(?i:nswer(?: (?:to|for) (?:this|the|your) (?:question|problem))?[*_ ]{0,4}"
+    r"(?:\bis\b|\bare\b|\bwas\b|:|=)[ ]?(?:simply |thus |therefore )?[:*_ ]{0,4})"
+    r"|#(?<!##)###(?!#)[ ]?|[Aa]:(?<=\b[Aa]:)"
 )
+_LINE_START = re.compile(r"[ ]{0,3}\*{0,2}")
 _CLOSING = re.compile(r"\bI hope (?:it|this) is correct|\\end\{(?:align|equation|gather)|####", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?!\s*\d)")
 _NUMBER = re.compile(
@@ -180,21 +182,29 @@ def _boxed(text: str, *, joined: bool) -> tuple[int, str | None]:
 
     The content of a box that never closes ends with its formula or line; None if the text itself breaks off in it.
     """
+    starts = [found.start() for found in _ANY_BOX.finditer(text)][-_MAX_BOXES:]
+    if not starts:
+        return -1, None
     boxes: list[tuple[int, int]] = []
     stack: list[int] = []
     pending = -1
-    for token in _BOX_TOKEN.finditer(text):
+    for token in _BOX_TOKEN.finditer(text, starts[0]):
         mark = token.group()
-        if mark.endswith(("boxed", "fbox")):
+        if mark[-1] in "dx":  # of \boxed, \fbox
             pending = token.end()
-        elif mark == "{":
+        elif mark[0] == "{":
             is_box = pending >= 0 and not text[pending : token.start()].strip()
-            stack.append(token.end() if is_box else -1)
             pending = -1
+            if mark == "{":
+                stack.append(token.end() if is_box else -1)
+            elif is_box:
+                boxes.append((token.start() + 1, token.end()))
         elif mark == "}" and stack:
             start = stack.pop()
             if start >= 0 and not (boxes and boxes[-1][0] > start):
                 boxes.append((start, token.end()))
+        if boxes and not stack and token.end() > starts[-1] and pending < 0:
+            break  # the last box is closed
     unclosed = max(stack, default=-1)
     if unclosed >= 0 and not (boxes and boxes[-1][0] > unclosed):
         content = re.split(r"[$\n]|\\\]|\\\)", text[unclosed : unclosed + _MAX_CLAUSE], maxsplit=1)
@@ -224,7 +234,8 @@ def _linked(gap: str) -> bool:
 
 def _anchored(text: str, *, kind: Kind, after: int) -> tuple[int, str | None]:
     """(position, answer) of the last "the answer is ..." that really states an answer and comes after `after`."""
-    for anchor in reversed(list(_ANCHOR.finditer(text, max(after, 0)))[-_MAX_ANCHORS:]):
+    anchors = [found for found in _ANCHOR.finditer(text, max(after, 0)) if _counts(text, found)]
+    for anchor in reversed(anchors[-_MAX_ANCHORS:]):
         if anchor.group().startswith("#") and len(text) - anchor.end() > _MARK_REACH:
             continue  # a Markdown heading of the reasoning, not GSM8K's last line
         line = _stated(text[anchor.end() : anchor.end() + _MAX_CLAUSE])
@@ -249,6 +260,15 @@ def _anchored(text: str, *, kind: Kind, after: int) -> tuple[int, str | None]:
         ):
             return anchor.start(), piece
     return -1, None
+
+
+def _counts(text: str, anchor: re.Match[str]) -> bool:
+    """`A:` counts at the beginning of a line only."""
+    if len(anchor.group()) > 2:
+        return True
+    before = text[max(anchor.start() - 6, 0) : anchor.start()]
+    _, newline, start = before.rpartition("\n")
+    return bool(newline or len(before) < 6) and _LINE_START.fullmatch(start) is not None
 
 
 def _is_statement(text: str, anchor: re.Match[str]) -> bool:

@@ -35,7 +35,7 @@ from agentark_core.verify_rules import answer_and_gold, correct_if_formed, verif
 
 __all__ = ["COLUMNS", "VERIFIER_VERSION", "Case", "Verifier", "read_cases", "verify_fast", "verify_file"]
 
-VERIFIER_VERSION = "rules-1"
+VERIFIER_VERSION = "rules-2"
 """Changes with the rules: part of the verdicts' fingerprint."""
 
 COLUMNS = ("id", "status", "method", "extracted")

@@ -3,14 +3,17 @@
     with WorkerPool(workers=2, time_limit_s=2.0, memory_limit_bytes=2**30) as pool:
         pool.compare([("\\\\frac{1}{2}", "0.5"), ("1", "9^{9^{9}}")])  -> ["equal", "timeout"]
 
-A child that passes its deadline is killed with SIGKILL and replaced; its siblings never notice. A child that dies by
-another hand (the kernel's OOM killer, an operator) has its request tried once more in a fresh one.
+A child is a template that forks itself for the work (verify_worker.py): what takes too long or too much memory costs a
+fork, not a start. A request whose fork died by another hand (the kernel's OOM killer, an operator) is tried once more.
+Should a child hang as a whole, it is killed and replaced; its siblings never notice.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 import selectors
 import signal
 import subprocess
@@ -18,9 +21,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from agentark_core.errors import EngineError
 
@@ -30,9 +34,12 @@ Reader = Literal["formula", "response"]
 
 _WORKER = Path(__file__).with_name("verify_worker.py")
 _START_LIMIT_S = 60.0
+_END_LIMIT_S = 0.5
 _MAX_FAILED_STARTS = 3
 _MARGIN_S = 0.1
-"""A request is killed this much before its limit, so that the verdict is out within the limit."""
+_FORK_MARGIN_S = 0.4
+"""A fork ends this much before the limit, a child as a whole `_MARGIN_S`: the verdict is out within the limit, and the
+template of a fork has time to say so before it is killed as well, even on a loaded machine."""
 
 
 @dataclass(eq=False, slots=True)
@@ -40,8 +47,9 @@ class _Worker:
     process: subprocess.Popen[bytes]
     deadline: float
     ready: bool = False
+    request: int = 0
     job: int | None = None
-    buffer: bytearray = field(default_factory=bytearray)
+    buffer: bytes = b""
 
     @property
     def reader(self) -> IO[bytes]:
@@ -50,7 +58,8 @@ class _Worker:
 
     def send(self, gold: str, answer: str, reader: Reader) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"gold": gold, "answer": answer, "reader": reader}).encode() + b"\n")
+        request = {"id": self.request, "gold": gold, "answer": answer, "reader": reader}
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
         self.process.stdin.flush()
 
 
@@ -64,7 +73,7 @@ class WorkerPool:
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
         self._failed_starts = 0
-        self._spares = 0  # one once a child had to be killed: the next request does not wait for a start
+        self._requests = itertools.count(1)
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -78,7 +87,7 @@ class WorkerPool:
         return [worker.process.pid for worker in self._workers]
 
     def close(self) -> None:
-        """Kill all children."""
+        """End all children and their forks."""
         for worker in list(self._workers):
             self._remove(worker)
 
@@ -89,45 +98,58 @@ class WorkerPool:
         deaths: dict[int, int] = {}
         while len(outcomes) < len(pairs):
             self._refill(len(pairs) - len(outcomes))
-            busy = sum(worker.job is not None for worker in self._workers)
-            for worker in [w for w in self._workers if w.ready and w.job is None][: self._size - busy]:
+            for worker in [w for w in self._workers if w.ready and w.job is None]:
                 if waiting:
                     self._assign(worker, waiting, pairs, reader)
             for worker in self._readable():
-                reply, alive = self._receive(worker)
-                job = worker.job
-                if reply is not None and job is not None:
-                    outcomes[job] = _outcome(reply)
-                    worker.job = None
-                elif reply is not None:
-                    worker.ready, self._failed_starts = True, 0
+                replies, alive = self._receive(worker)
+                for reply in replies:
+                    if "ready" in reply:
+                        worker.ready, worker.deadline, self._failed_starts = True, math.inf, 0
+                    elif worker.job is not None and reply["id"] == worker.request:
+                        self._settle(worker, reply["outcome"], outcomes, waiting, deaths)
                 if not alive:
-                    code = self._remove(worker)
+                    self._remove(worker)
                     if worker.job is not None:
-                        deaths[worker.job] = deaths.get(worker.job, 0) + 1
-                        if code == -signal.SIGXCPU:
-                            outcomes[worker.job] = "timeout"
-                        elif deaths[worker.job] > 1:
-                            outcomes[worker.job] = "memory"
-                        else:
-                            waiting.appendleft(worker.job)
+                        self._settle(worker, "killed", outcomes, waiting, deaths)
                     elif not worker.ready:
                         self._count_failed_start()
             for worker in [w for w in self._workers if time.monotonic() >= w.deadline]:
                 self._remove(worker)
                 if worker.job is not None:
                     outcomes[worker.job] = "timeout"
-                    self._spares = 1
-                    self._refill(1)
                 else:
                     self._count_failed_start()
         return [outcomes[index] for index in range(len(pairs))]
 
+    def _settle(
+        self,
+        worker: _Worker,
+        outcome: Outcome | Literal["killed"],
+        outcomes: dict[int, Outcome],
+        waiting: deque[int],
+        deaths: dict[int, int],
+    ) -> None:
+        """Note the outcome of the worker's job; a job whose fork was killed waits once more, then counts as memory."""
+        assert worker.job is not None
+        job, worker.job, worker.deadline = worker.job, None, math.inf
+        if outcome != "killed":
+            outcomes[job] = outcome
+            return
+        deaths[job] = deaths.get(job, 0) + 1
+        if deaths[job] > 1:
+            outcomes[job] = "memory"
+        else:
+            waiting.appendleft(job)
+
     def _refill(self, wanted: int) -> None:
-        while len(self._workers) < min(self._size, wanted) + self._spares:
-            cpu_limit_s = math.ceil(self._time_limit_s)
+        while len(self._workers) < min(self._size, wanted):
+            limits = (
+                str(self._memory_limit_bytes),
+                str(max(self._time_limit_s - _FORK_MARGIN_S, self._time_limit_s / 4)),
+            )
             process = subprocess.Popen(
-                [sys.executable, "-I", str(_WORKER), str(self._memory_limit_bytes), str(cpu_limit_s)],
+                [sys.executable, "-I", str(_WORKER), *limits],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -139,7 +161,7 @@ class WorkerPool:
 
     def _assign(self, worker: _Worker, waiting: deque[int], pairs: Sequence[tuple[str, str]], reader: Reader) -> None:
         job = waiting.popleft()
-        worker.job = job
+        worker.job, worker.request = job, next(self._requests)
         worker.deadline = time.monotonic() + max(self._time_limit_s - _MARGIN_S, self._time_limit_s / 2)
         try:
             worker.send(*pairs[job], reader)
@@ -151,29 +173,30 @@ class WorkerPool:
         pause = min((worker.deadline - now for worker in self._workers), default=0.0)
         return [key.data for key, _ in self._selector.select(timeout=max(0.0, min(pause, 1.0)))]
 
-    def _receive(self, worker: _Worker) -> tuple[dict[str, object] | None, bool]:
-        """(one whole reply or None, whether the child still lives)."""
+    def _receive(self, worker: _Worker) -> tuple[list[dict[str, Any]], bool]:
+        """(whole replies, whether the child still lives)."""
         data = worker.reader.read1(65536)  # type: ignore[attr-defined]
-        worker.buffer += data
-        line, newline, rest = worker.buffer.partition(b"\n")
-        if not newline:
-            return None, bool(data)
+        *lines, rest = (worker.buffer + data).split(b"\n")
         worker.buffer = rest
-        worker.deadline = math.inf
-        return json.loads(line), bool(data)
+        return [json.loads(line) for line in lines], bool(data)
 
-    def _remove(self, worker: _Worker) -> int:
+    def _remove(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         self._selector.unregister(worker.reader)
-        worker.process.kill()
-        code = worker.process.wait()
+        self._signal(worker, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(timeout=_END_LIMIT_S)
+        self._signal(worker, signal.SIGKILL)
+        worker.process.wait()
         for pipe in (worker.process.stdin, worker.process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue
-        return code
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
+
+    def _signal(self, worker: _Worker, number: signal.Signals) -> None:
+        """To the template and its fork: it leads a session."""
+        with suppress(ProcessLookupError):
+            os.killpg(worker.process.pid, number)
 
     def _count_failed_start(self) -> None:
         self._failed_starts += 1
@@ -182,11 +205,3 @@ class WorkerPool:
                 f"verifier workers do not start ({_MAX_FAILED_STARTS} tries): check `python {_WORKER.name} "
                 f"{self._memory_limit_bytes} 2`, that math-verify is installed, and the memory limit"
             )
-
-
-def _outcome(reply: dict[str, object]) -> Outcome:
-    if "fault" in reply:
-        return "memory"
-    if not reply["parsed"]:
-        return "unparsed"
-    return "equal" if reply["equal"] else "different"

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentark_core.answer_forms import list_items, normalise, parse_number, right_side
+from agentark_core.answer_lists import same_values
 from agentark_core.answer_values import differ
 from agentark_core.answers import KINDS, MAX_TEXT, equivalent, extract, group, letter
 from agentark_core.errors import DataError
@@ -124,6 +125,26 @@ def test_values_tell_different_formulas_apart(a: str, b: str, expected: bool | N
     assert differ(a, b) is expected
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ("1 \\pm 2", "3,-1", True), ("3i,-3i", "\\pm 3", False), ("(1,2)", "(2,1)", False),
+        ("(1,2)", "\\{1,2\\}", None),
+        ("(1,2)", "(1,3,4)", False), ("40", "(-3,2)", False), ("1234", "(1,234)", None), ("4", "\\infty", False),
+        ("(5,\\infty)", "(5,+\\infty)", True), ("[0,1] \\cup [1,2]", "[0,2]", True),
+        ("(0,1) \\cup (1,2)", "(0,2)", False),
+        ("x \\in (3,4) \\cup \\{2\\}", "\\{2\\} \\cup (3,4)", True), ("[0,a) \\cup (3,4)", "[0,b) \\cup (3,4)", None),
+        ("(1,2), (3,4)", "(3,4), (1,2)", True), ("(1,2), (3,4)", "7", False), ("p=5,q=2; p=7,q=2", "(5,2),(7,2)", None),
+        ("40_9", "40", True), ("1202_3", "41121_3", False), ("x_{1}+1", "1+x_1", True), ("\\text{(E)}", "24", False),
+        ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "(1, 3)", False), ("2\\theta", "\\theta + \\phi", False),
+        ("(" + "1," * 30 + "1)", "(" + "1," * 30 + "1)", None),
+    ],
+)  # fmt: skip
+def test_lists_and_unions_are_compared_by_value(a: str, b: str, expected: bool | None) -> None:
+    assert same_values(a, b) is expected
+    assert same_values(b, a) is expected
+
+
 PIECES = st.sampled_from(
     [
         "\\boxed{",
@@ -152,11 +173,12 @@ def test_no_text_makes_extraction_or_comparison_raise(text: str, task: str) -> N
     answer = extract(text, task=task)
     assert answer is None or isinstance(answer, str)
     assert equivalent(text, text, task=task)
-    normalise(text), list_items(text), differ(text, text)
+    normalise(text), list_items(text), differ(text, text), same_values(text, text)
 
 
 ATTACKS = [
     "a", " ", "\\", "{", "\\boxed{", "$", "$1$ and ", "7", "1,111,", "-", "\\(", "\\[", "**a", "answer is ", "A:\n",
+    "A:", "\\boxed", "__a__", "{}",
     "####",    "answer is b ", "(", "\\frac{", "\\text{", ". ", "=1", '"answer": "', "option a", "1 ", "\\sqrt", "x_",
     "((1,2),", "\n",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from agentark_core.errors import DataError, EmptyDataset, EngineError
 from agentark_core.types import VerdictLabel
 from agentark_core.verify import Case, Verifier, verify_fast, verify_file
 from agentark_core.verify_pool import WorkerPool
+from benchmarks.fuzz_verifier import fuzz
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "verifier"
 NEEDS_ALGEBRA = Case(task="math", gold="\\{1, 2\\} \\cup \\{3\\}", response="\\boxed{\\{3, 1\\} \\cup \\{2\\}}")
@@ -64,6 +65,7 @@ HOSTILE = [
     "\\boxed{" * 3_000 + "5" + "}" * 3_000, "__import__('os').system('touch PWNED')", "(10^8)!", "2^{99999999999}",
     "(a+b+c+d+e)^{500}", "\\frac{1}{" * 500 + "2" + "}" * 500, "(" * 4_000, "\\int_0^{100} \\sin(x^{x^x}) dx",
     "\\sin(x)^{50}+\\cos(x)^{50}<x^{99}", "\\prod_{k=1}^{100000} k", "\ud800\x00\u202e",
+    "(" * 40 + "x" + ")" * 40, "\\{" * 40 + "x" + "\\}" * 40, "a" * 300, "(1,2),".join("((((" for _ in range(200)),
 ]  # fmt: skip
 
 
@@ -122,6 +124,14 @@ def test_hostile_answers_are_decided_in_time_and_execute_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_fuzzed_answers_neither_hang_nor_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = fuzz(1_000, seed=7)
+    assert sum(report["labels"].values()) == 1_000 and len(report["labels"]) == 3
+    assert report["slowest_s"][0][0] < 2.0 + 1.5, report["slowest_s"][0]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_children_obey_time_and_memory_limits_and_siblings_are_unaffected() -> None:
     with WorkerPool(workers=2, time_limit_s=1.0, memory_limit_bytes=300 * 2**20) as pool:
         start = time.monotonic()
@@ -132,23 +142,41 @@ def test_children_obey_time_and_memory_limits_and_siblings_are_unaffected() -> N
         assert time.monotonic() - start < 15
 
 
-def test_a_child_killed_from_outside_loses_nothing() -> None:
+def fork_of(pid: int) -> int:
+    """The process that serves the requests of a child; waits while the child still starts."""
+    children, deadline = Path(f"/proc/{pid}/task/{pid}/children"), time.monotonic() + 60
+    while not children.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return int(children.read_text())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_child_killed_from_outside_loses_nothing(whole: bool) -> None:
     pairs = [(f"\\sin^2(x)+{k}+\\cos^2(x)", f"{k}+1+y-y") for k in range(12)]
     with WorkerPool(workers=2, time_limit_s=20.0, memory_limit_bytes=2**30) as pool:
-        pool.compare([("x", "y")])
-        victim = pool.pids[0]
-        killer = threading.Timer(0.05, lambda: os.kill(victim, signal.SIGKILL))
+        pool.compare([("x", "y")] * 2)
+        victims = [fork_of(pool.pids[0])] + [pool.pids[0]] * whole
+        killer = threading.Timer(0.05, lambda: [os.kill(victim, signal.SIGKILL) for victim in victims])
         killer.start()
         assert pool.compare(pairs) == ["equal"] * len(pairs)
         killer.join()
-        os.kill(pool.pids[0], signal.SIGKILL)  # and one killed while idle
-        assert pool.compare([("x+x", "2x")]) == ["equal"]
+        os.kill(fork_of(pool.pids[0]), signal.SIGKILL)  # and one killed while idle
+        assert pool.compare([("x+x", "2x")] * 2) == ["equal"] * 2
+
+
+def test_a_timeout_costs_a_fork_and_no_start() -> None:
+    with WorkerPool(workers=1, time_limit_s=3.0, memory_limit_bytes=2**30) as pool:
+        pool.compare([("x", "y")])
+        template, fork = pool.pids[0], fork_of(pool.pids[0])
+        first, second = pool.compare([("1", "(2^{9999})^{99999}"), ("x+x", "2x")])
+        assert first in ("timeout", "memory") and second == "equal"
+        assert pool.pids == [template] and fork_of(template) != fork
 
 
 def test_closing_leaves_no_child() -> None:
     pool = WorkerPool(workers=1, time_limit_s=2.0, memory_limit_bytes=2**30)
     pool.compare([("x", "y")])
-    pids = pool.pids
+    pids = pool.pids + [fork_of(pid) for pid in pool.pids]
     pool.close()
     for pid in pids:
         with pytest.raises(ProcessLookupError):
