@@ -1,0 +1,60 @@
+"""Answers of a model directory to arkling questions, in plain transformers, and what the verifier says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agentark_core import prompts
+from agentark_core.arkling import generator
+from agentark_core.chat import ChatFormat
+from agentark_core.evaluation import Outcomes
+from agentark_core.types import Problem
+from agentark_core.verify import Case, Verifier
+
+
+def evaluate(model_dir: Path, tests: list[Problem]) -> dict[str, Outcomes]:
+    """Outcomes by problem: `greedy`, `sampled` (temperature 1), `steps` (every step of the greedy answer is right)."""
+    greedy, sampled = (generate(model_dir, tests, sample=sample) for sample in (False, True))
+    with Verifier(workers=1) as verifier:
+        found: dict[str, Outcomes] = {}
+        for name, texts in (("greedy", greedy), ("sampled", sampled)):
+            cases = [
+                Case(response=t, gold=p.gold, task=p.task, question=p.question)
+                for p, t in zip(tests, texts, strict=True)
+            ]
+            verdicts = verifier.verify_many(cases)
+            found[name] = {p.problem_id: v.label == "correct" for p, v in zip(tests, verdicts, strict=True)}
+    found["steps"] = {
+        p.problem_id: bool(t) and all(generator.check_lines(p.question, t)) for p, t in zip(tests, greedy, strict=True)
+    }
+    return found
+
+
+def generate(model_dir: Path, tests: list[Problem], *, sample: bool, batch: int = 200) -> list[str]:
+    """One answer to each question."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    chat = ChatFormat.load(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    ids = [chat.prompt_ids(prompts.first_answer(problem.question, wording="arkling")) for problem in tests]
+    texts = []
+    for start in range(0, len(ids), batch):
+        part = ids[start : start + batch]
+        width = max(map(len, part))
+        padded = torch.tensor([[0] * (width - len(row)) + row for row in part])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part])
+        made = model.generate(
+            input_ids=padded,
+            attention_mask=mask,
+            max_new_tokens=100,
+            do_sample=sample,
+            pad_token_id=0,
+            eos_token_id=chat.stop_ids,
+            **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {}),
+        )
+        for row in made[:, width:].tolist():
+            end = next((place for place, token in enumerate(row) if token in chat.stop_ids), len(row))
+            texts.append(chat.decode(row[:end])[1])
+    return texts

@@ -1,0 +1,178 @@
+"""Strategies and controls on arkling: what each student gains over the base, in distribution and out of it.
+
+    python -m experiments.strategies_arkling --home HOME --seeds 0 1 2 --test 1000
+
+Two debate runs are made with the shipped teacher (never twice): `debate`, 5 agents and 2 rounds, and `samples`, 10
+independent answers, which are as many calls. Each arm is `agentark run distil` with its strategies and options on one
+of them; every student answers the same questions greedily. Differences are paired by question against the base; every
+seed of the training is a row of its own. All intervals 95 %. Writes HOME/strategies.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agentark_core.arkling import generator, model_path
+from agentark_core.evaluation import Outcomes, paired, wilson
+from agentark_core.stored import debate_runs
+from experiments.arkling_evaluation import evaluate
+
+TEACHER = {"path": "arkling:teacher", "prompts": "arkling"}
+RUNS: dict[str, dict[str, Any]] = {
+    "debate": {"num_agents": 5, "num_rounds": 2, "quorum": 0},
+    "samples": {"num_agents": 10, "num_rounds": 1, "quorum": 0},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What is learned from: a debate run, the strategies, and options of the section examples."""
+
+    strategies: tuple[str, ...] = ("rsft",)
+    run: str = "debate"
+    examples: dict[str, Any] = field(default_factory=dict)
+
+
+ARMS = {
+    "answer only": Arm(strategies=("sft_answer",)),
+    "R-SFT": Arm(),
+    "R-SFT, none corrective": Arm(examples={"include_corrective": False}),
+    "rejection-sampled": Arm(run="samples"),
+    "majority's traces": Arm(run="samples", examples={"select": "majority"}),
+    "DA": Arm(strategies=("da",)),
+    "DA, selected by LLM": Arm(
+        strategies=("da",), examples={"selector": {"model": {"path": str(model_path("teacher"))}}}
+    ),
+    "R-SFT + DA": Arm(strategies=("rsft", "da")),
+    "PAD": Arm(strategies=("pad",)),
+    "PAD + DA": Arm(strategies=("pad", "da")),
+}
+
+
+def main() -> None:
+    """Make the debates, train and test every arm, print the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.strategies_arkling", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--questions", type=int, default=2500, help="distil questions that are debated")
+    parser.add_argument("--test", type=int, default=1000, help="questions of each test split")
+    parser.add_argument("--splits", nargs="+", default=["test", "ood"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    given = parser.parse_args()
+    traces = {name: debated(name, given) for name in {ARMS[arm].run for arm in given.arms}}
+    tests = {split: generator.problems(split, limit=given.test) for split in given.splits}
+    base = {split: evaluate(model_path("student"), asked)["greedy"] for split, asked in tests.items()}
+    table = [row(name="base", seed=None, outcomes=base, base=base)]
+    for name in given.arms:
+        for seed in given.seeds:
+            model = Path(distilled(name, traces=traces[ARMS[name].run], seed=seed, given=given))
+            outcomes = {split: evaluate(model, asked)["greedy"] for split, asked in tests.items()}
+            table.append(row(name=name, seed=seed, outcomes=outcomes, base=base))
+            (given.home / "strategies.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+
+
+def debated(name: str, given: argparse.Namespace) -> str:
+    """The fingerprint of a debate run, made if need be."""
+    before = set(debate_runs(given.home)) if given.home.exists() else set()
+    record = given.home / f"{name}-{given.questions}.run"
+    if record.exists():
+        return record.read_text().strip()
+    agentark(
+        "build-traces",
+        {
+            "run": {"name": name, "home": str(given.home)},
+            "problems": {"source": "arkling", "split": "distil", "limit": given.questions},
+            "teacher": TEACHER,
+            "debate": {**RUNS[name], "summariser": "never", "sampling": {"temperature": 0.9, "max_tokens": 128}},
+            "engine": {"max_num_seqs": 256, "shard_size": 256},
+        },
+        folder=given.home,
+    )
+    (run,) = set(debate_runs(given.home)) - before
+    record.write_text(run)
+    return run
+
+
+def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -> str:
+    """The model directory of one arm, made by the flow. What is finished is found again."""
+    arm = ARMS[name]
+    sft = {
+        "epochs": 2,
+        "learning_rate": 8e-4,
+        "batch_size": 64,
+        "micro_batch_size": 64,
+        "max_length": 512,
+        "seed": seed,
+    }
+    printed = agentark(
+        "distil",
+        {
+            "run": {
+                "name": f"{name}-{seed}".replace(" ", "-").replace(",", "").replace("'", ""),
+                "home": str(given.home),
+            },
+            "traces": [traces],
+            "student": {"path": "arkling:student", "prompts": "arkling"},
+            "strategies": list(arm.strategies),
+            "examples": {"max_per_problem": 2, **arm.examples},
+            "sft": sft,
+            "prm": {
+                "batch_size": 16,
+                "micro_batch_size": 16,
+                "max_length": 512,
+                "seed": seed,
+                "stage2": {"learning_rate": 1e-3},
+            },
+            "grpo": {
+                **{"epochs": 0.3, "prompts_per_step": 8, "group_size": 8, "micro_batch_size": 64, "dtype": "float32"},
+                **{"learning_rate": 3e-5, "beta": 0.02, "max_tokens": 100, "watch_prompts": 100, "seed": seed},
+            },
+        },
+        folder=given.home,
+    )
+    model = next(line.removeprefix("model: ") for line in printed if line.startswith("model: "))
+    return model
+
+
+def agentark(flow: str, config: dict[str, Any], *, folder: Path) -> list[str]:
+    """`agentark run FLOW`; returns what it printed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{flow}-{config['run']['name']}.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [sys.executable, "-m", "agentark_core.cli", "run", flow, "--config", str(path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(
+            f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        )
+    return done.stdout.splitlines()
+
+
+def row(*, name: str, seed: int | None, outcomes: dict[str, Outcomes], base: dict[str, Outcomes]) -> dict[str, Any]:
+    """Print and return one line of the table: accuracy and paired difference for each split."""
+    found: dict[str, Any] = {"arm": name, "seed": seed}
+    cells = []
+    for split, answers in outcomes.items():
+        right = sum(outcome is True for outcome in answers.values())
+        low, high = wilson(right, len(answers))
+        test = paired(answers, base[split])
+        figures = {"right": right, "n": len(answers), "low": low, "high": high}
+        found[split] = figures | {"difference": test.difference, "from": test.low, "to": test.high, "p": test.p_value}
+        text = f"{split} {100 * right / len(answers):5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        cells.append(text + ("" if seed is None else f" {test.difference:+5.1f} [{test.low:+.1f}, {test.high:+.1f}]"))
+    print(f"{name:24} {'' if seed is None else f'seed {seed}':7} {'   '.join(cells)}", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()
