@@ -8,7 +8,7 @@ export VLLM_NO_USAGE_STATS := 1
 # Resolved when used: .venv is a link if this path has a space (infra/install.sh says why).
 python = "$$(realpath .venv)/bin/python"
 
-.PHONY: help setup demo test lint bench bench-debate up down clean
+.PHONY: help setup demo test lint bench bench-debate bench-train experiments up down clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -33,10 +33,18 @@ bench: setup ## all benchmarks (CASES=FILE names labelled answers for the verifi
 	@$(python) benchmarks/client_cpu.py
 	@$(python) benchmarks/scale_simulation.py
 	@$(python) benchmarks/scale_simulation.py --check
+	@$(python) -m benchmarks.extraction
+	@$(MAKE) bench-train
 	@$(MAKE) bench-debate
+
+bench-train: setup ## SFT tokens/s with packing against plain TRL
+	@$(python) benchmarks/sft_packing.py
 
 bench-debate: setup ## the benchmarks of debates (docs/benchmarks.md; about 40 min on two cores)
 	@$(python) -m benchmarks.debate
+
+experiments: setup ## what each strategy and control gains on arkling (hours on two cores; in experiments-home)
+	@$(python) -m experiments.strategies_arkling --home experiments-home
 
 up: setup ## start Prefect, MLflow, Ray and a worker on loopback
 	@$(python) infra/services.py up
