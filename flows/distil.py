@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -133,12 +134,12 @@ def _record(name: str, made: Trained, *, examples: ExampleSet, runs: tuple[Run, 
         )
     child = runs[-1]
     for path in sorted(made.output.glob("**/metrics.jsonl")):  # a reward model has one for each of its two stages
-        part = path.parent.relative_to(made.output)
-        child.log_artifact(path, folder=str(part))
+        part = str(path.parent.relative_to(made.output)).strip(".")
+        child.log_artifact(path, folder=part)
         curve = read_metrics(path)
         for row in curve[:: max(1, len(curve) // CURVE_POINTS)]:
             figures = {key: value for key, value in row.items() if key != "step" and isinstance(value, (int, float))}
-            child.log_metrics({str(part / key): value for key, value in figures.items()}, step=int(row["step"]))
+            child.log_metrics({str(Path(part, key)): value for key, value in figures.items()}, step=int(row["step"]))
     return {
         "strategy": name,
         "model": str(made.path),

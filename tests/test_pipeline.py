@@ -187,7 +187,7 @@ def test_imported_debates_are_verified_and_learned_from(agentark: Cli, tmp_path:
     assert kept == {f"card-{run}/card.md", f"card-{run}/card.html"}
     parts = sorted(home.glob("ledger/*/part-*.parquet"))
     assert agentark("run", "extract", extraction).stdout == made
-    assert "examples: 10" in agentark("run", "distil", config).stdout, "equal texts of a question are learned once"
+    assert "'examples': 10" in agentark("run", "distil", config).stdout, "equal texts of a question are learned once"
     verdicts = read_verdicts(home, debates=run)
     assert [label for key, label in sorted((k, v.label) for k, v in verdicts.items()) if key[1] == 2] == [
         "correct"
