@@ -22,23 +22,25 @@ def diverse(traces: Sequence[str], *, limit: int) -> list[int]:
     """Positions of the chosen traces in the order of choice; at least one (if there is one), at most limit."""
     structures = [operations(trace) for trace in traces]
 
-    def distance(one: int, other: int) -> tuple[float, float]:
-        return operation_distance(structures[one], structures[other]), text_distance(traces[one], traces[other])
-
-    def differs(one: int, other: int, apart: tuple[float, float]) -> bool:
-        if structures[one] or structures[other]:
-            return apart[0] >= MIN_OPERATIONS
-        return apart[1] >= MIN_WORDS
+    def apart(one: int, other: int) -> tuple[float, float] | None:
+        """Distance in operations, then in words; None if the two do not differ."""
+        by_operations = operation_distance(structures[one], structures[other])
+        has_any = bool(structures[one] or structures[other])
+        if has_any and by_operations < MIN_OPERATIONS:
+            return None
+        by_words = text_distance(traces[one], traces[other])
+        return None if not has_any and by_words < MIN_WORDS else (by_operations, by_words)
 
     chosen = [0] if traces else []
     nearest: dict[int, tuple[float, float]] = {}
     left = set(range(1, len(traces)))
     while left and len(chosen) < limit:
         for candidate in sorted(left):
-            apart = distance(chosen[-1], candidate)
-            if not differs(chosen[-1], candidate, apart):
+            found = apart(chosen[-1], candidate)
+            if found is None:
                 left.discard(candidate)
-            nearest[candidate] = min(nearest.get(candidate, apart), apart)
+            else:
+                nearest[candidate] = min(nearest.get(candidate, found), found)
         if left:
             best = max(sorted(left), key=nearest.__getitem__)
             chosen.append(best)

@@ -30,7 +30,7 @@ from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
 from agentark_core.types import Debate, SelectedBy, Selection, SFTExample, Turn, Verdict
 
-EXAMPLES_VERSION = "examples-3"
+EXAMPLES_VERSION = "examples-4"
 """Changes with the selection rules: part of the examples' fingerprint."""
 
 MIN_CORRECT_AGENTS = 2
@@ -136,7 +136,8 @@ def distinct_correct(
     """Of every debate its different correct candidates, of agents that were wrong before first, then the summary; and
     how many were right, repeats included. `candidates` and the fates of the others are added to counts."""
     found = [(debate, _correct(debate, verdicts, kind=kind, config=config, counts=counts)) for debate in debates]
-    repeats = _repeats([turn for _, correct in found for turn in correct])
+    # Of kind answer only the first is used.
+    repeats = {} if kind == "answer" else _repeats([turn for _, correct in found for turn in correct])
     counts.update(repeats.values())
     return [(debate, [turn for turn in correct if turn.key not in repeats], len(correct)) for debate, correct in found]
 

@@ -94,7 +94,7 @@ def _value_after(tokens: Sequence[str], place: int) -> str:
 def operation_distance(one: Sequence[Operation], other: Sequence[Operation]) -> float:
     """1 - length of the longest common subsequence of operations over the longer length; 0 where both have none."""
     longest = max(len(one), len(other))
-    if longest == 0:
+    if longest == 0 or one == other:
         return 0.0
     row = [0] * (len(other) + 1)
     for operation in one:
