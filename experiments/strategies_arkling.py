@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -
         "distil",
         {
             "run": {
-                "name": f"{name}-{seed}".replace(" ", "-").replace(",", "").replace("'", ""),
+                "name": re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-{seed}"),
                 "home": str(given.home),
             },
             "traces": [traces],
