@@ -149,13 +149,14 @@ def _correct(
     first = _rounds(kind, config) == "first"
     candidates = [turn for turn in debate.turns if turn.role == "agent" and turn.round == 1] if first else []
     candidates = candidates or list(debate.final_turns)
-    voted = majority([turn.answer for turn in candidates], task=debate.problem.task)
+    agents = list(candidates)
     if kind != "augmentation" and config.include_summary and debate.summary is not None and not first:
         candidates.append(debate.summary)
     if kind == "rsft" and config.select == "majority":
+        voted = majority([turn.answer for turn in agents], task=debate.problem.task)
         reasons = [_outvoted(turn, voted, task=debate.problem.task) for turn in candidates]
     else:
-        reasons = [_refusal(turn, verdicts) for turn in candidates]
+        reasons = [refusal(turn, verdicts) for turn in candidates]
     counts.update(candidates=len(candidates))
     counts.update(filter(None, reasons))
     correct = [turn for turn, reason in zip(candidates, reasons, strict=True) if not reason]
@@ -200,8 +201,8 @@ def _diverse(
     return chosen, {"same_structure": len(distinct) - len(chosen), f"k{len(chosen)}": 1, **counts}
 
 
-def _refusal(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> str:
-    """Why a turn may not be trained on; empty if it may."""
+def refusal(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> str:
+    """Why a turn may not be trained on: its status, `unverified`, or a verdict other than correct; empty if it may."""
     if turn.status != "ok":
         return turn.status
     verdict = verdicts.get(turn.key)
@@ -232,9 +233,8 @@ def _example(
     debate: Debate, turn: Turn, *, completion: str, corrective: bool, weight: float, wording: Wording, source: str
 ) -> SFTExample:
     messages = prompts.first_answer(debate.problem.question, wording=wording)
-    key = f"{source}\0{turn.work_id}\0{turn.round}\0{turn.agent}"
     return SFTExample(
-        example_id=hashlib.sha256(key.encode()).hexdigest()[:16],
+        example_id=example_id(turn, source=source),
         problem_id=turn.problem_id,
         prompt=tuple((message["role"], message["content"]) for message in messages),
         completion=completion,
@@ -245,6 +245,12 @@ def _example(
         corrective=corrective,
         weight=weight,
     )
+
+
+def example_id(turn: Turn, *, source: str) -> str:
+    """16 hex digits that name a row made from a turn of the debate run source."""
+    key = f"{source}\0{turn.work_id}\0{turn.round}\0{turn.agent}"
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def to_table(examples: Sequence[SFTExample]) -> pa.Table:

@@ -10,7 +10,6 @@ the traces of *other agents* on the same question, as row and step number.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pyarrow as pa
 
 from agentark_core import prompts
 from agentark_core.config import ExamplesConfig
-from agentark_core.examples import MESSAGES
+from agentark_core.examples import MESSAGES, example_id, refusal
 from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
 from agentark_core.step_labels import StepLabel, evidence_labels, exact_labels
@@ -30,6 +29,9 @@ PROCESS_VERSION = "process-1"
 
 BESIDE = ("candidates", "positive", "negative", "silent", "contrasts")
 """Counts that are no fate of a candidate."""
+
+DECIDED = ("", "incorrect")
+"""What examples.refusal says of a trace with a verdict: right, or wrong, which is material here."""
 
 NEGATIVE = pa.struct([pa.field("example_id", pa.string(), False), pa.field("step", pa.int32(), False)])
 
@@ -141,17 +143,9 @@ def _rows(
     if config.include_summary and debate.summary is not None:
         turns.append(debate.summary)
     counts["candidates"] += len(turns)
-    decided: list[tuple[Turn, Verdict]] = []
-    for turn in turns:
-        verdict = verdicts.get(turn.key)
-        if turn.status != "ok":
-            counts[turn.status] += 1
-        elif verdict is None:
-            counts["unverified"] += 1
-        elif verdict.label == "undecided":
-            counts["undecided"] += 1
-        else:
-            decided.append((turn, verdict))
+    reasons = [refusal(turn, verdicts) for turn in turns]
+    counts.update(reason for reason in reasons if reason not in DECIDED)
+    decided = [(turn, verdicts[turn.key]) for turn, reason in zip(turns, reasons, strict=True) if reason in DECIDED]
     # Labels first: two agents with one text are witnesses of each other.
     labelled = _labels(debate, decided, exact=config.step_labels == "exact")
     rows: dict[str, _Row] = {}
@@ -161,9 +155,8 @@ def _rows(
         elif all(step.label is None for step in steps):
             counts["unlabelled"] += 1
         else:
-            key = f"{source}\0{turn.work_id}\0{turn.round}\0{turn.agent}"
             rows[turn.text] = _Row(
-                example_id=hashlib.sha256(key.encode()).hexdigest()[:16],
+                example_id=example_id(turn, source=source),
                 turn=turn,
                 correct=verdict.label == "correct",
                 steps=steps,
