@@ -23,7 +23,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from agentark_core.selection import question_key
+from agentark_core.held_out import question_key
 from agentark_core.token_overlap import (
     LETTER,
     NUMBER,

@@ -17,11 +17,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from agentark_core import prompts, records, selection, strategies
+from agentark_core import prompts, records, strategies
 from agentark_core.cluster.ray_pool import EnginePool
 from agentark_core.config import DebateConfig, ModelConfig, ProblemsConfig
 from agentark_core.discussion import Plan
 from agentark_core.errors import AgentArkError, EmptyDataset
+from agentark_core.held_out import drop_held_out
 from agentark_core.judge import JudgeSetup, merge, undecided
 from agentark_core.judging import JudgeJob
 from agentark_core.ledger import Store, fingerprint
@@ -121,9 +122,7 @@ def load_problems(
     kept, bad_rows = loaded.problems, loaded.bad_rows
     if held_out is not None:
         table = Store(home, stage="problems", fingerprint=held_out.fingerprint).read(columns=["question"])
-        kept, dropped = selection.drop_held_out(
-            kept, held_out=table.column("question").to_pylist(), source=loaded.source
-        )
+        kept, dropped = drop_held_out(kept, held_out=table.column("question").to_pylist(), source=loaded.source)
         bad_rows += dropped
     if not kept:
         raise EmptyDataset(f"{loaded.source}: every question is also a held-out test question; choose another split")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from agentark_core.selection import drop_held_out, question_key
+from agentark_core.held_out import drop_held_out, question_key
 from agentark_core.types import Problem
 
 
