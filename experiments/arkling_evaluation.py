@@ -14,20 +14,26 @@ from agentark_core.verify import Case, Verifier
 
 def evaluate(model_dir: Path, tests: list[Problem]) -> dict[str, Outcomes]:
     """Outcomes by problem: `greedy`, `sampled` (temperature 1), `steps` (every step of the greedy answer is right)."""
-    greedy, sampled = (generate(model_dir, tests, sample=sample) for sample in (False, True))
-    with Verifier(workers=1) as verifier:
-        found: dict[str, Outcomes] = {}
-        for name, texts in (("greedy", greedy), ("sampled", sampled)):
-            cases = [
-                Case(response=t, gold=p.gold, task=p.task, question=p.question)
-                for p, t in zip(tests, texts, strict=True)
-            ]
-            verdicts = verifier.verify_many(cases)
-            found[name] = {p.problem_id: v.label == "correct" for p, v in zip(tests, verdicts, strict=True)}
+    texts = {name: generate(model_dir, tests, sample=name == "sampled") for name in ("greedy", "sampled")}
+    found = {name: outcomes(tests, made) for name, made in texts.items()}
     found["steps"] = {
-        p.problem_id: bool(t) and all(generator.check_lines(p.question, t)) for p, t in zip(tests, greedy, strict=True)
+        p.problem_id: bool(t) and all(generator.check_lines(p.question, t))
+        for p, t in zip(tests, texts["greedy"], strict=True)
     }
     return found
+
+
+def greedy(model_dir: Path, tests: list[Problem]) -> Outcomes:
+    """Outcomes of the greedy answers by problem."""
+    return outcomes(tests, generate(model_dir, tests, sample=False))
+
+
+def outcomes(tests: list[Problem], texts: list[str]) -> Outcomes:
+    """Which of the answers are verified."""
+    cases = [Case(response=t, gold=p.gold, task=p.task, question=p.question) for p, t in zip(tests, texts, strict=True)]
+    with Verifier(workers=1) as verifier:
+        verdicts = verifier.verify_many(cases)
+    return {p.problem_id: v.label == "correct" for p, v in zip(tests, verdicts, strict=True)}
 
 
 def generate(model_dir: Path, tests: list[Problem], *, sample: bool, batch: int = 200) -> list[str]:

@@ -3,15 +3,17 @@
     python -m experiments.strategies_arkling --home HOME --seeds 0 1 2 --test 1000
 
 Two debate runs are made with the shipped teacher (never twice): `debate`, 5 agents and 2 rounds, and `samples`, 10
-independent answers, which are as many calls. Each arm is `agentark run distil` with its strategies and options on one
-of them; every student answers the same questions greedily. Differences are paired by question against the base; every
-seed of the training is a row of its own. All intervals 95 %. Writes HOME/strategies.json.
+independent answers, which are as many calls. A third, `gold`, is the generator's own solutions, imported: two of each
+question where it has two paths. Each arm is `agentark run distil` with its strategies and options on one of them; every
+student answers the same questions greedily. Differences are paired by question against the base; every seed of the
+training is a row of its own. All intervals 95 %. Writes HOME/strategies.json with the outcome of every question.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import subprocess
 import sys
@@ -23,14 +25,16 @@ import yaml
 
 from agentark_core.arkling import generator, model_path
 from agentark_core.evaluation import Outcomes, paired, wilson
+from agentark_core.import_debates import import_file
 from agentark_core.stored import debate_runs
-from experiments.arkling_evaluation import evaluate
+from experiments.arkling_evaluation import greedy
 
 TEACHER = {"path": "arkling:teacher", "prompts": "arkling"}
 RUNS: dict[str, dict[str, Any]] = {
     "debate": {"num_agents": 5, "num_rounds": 2, "quorum": 0},
     "samples": {"num_agents": 10, "num_rounds": 1, "quorum": 0},
 }
+GOLD = "gold"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ ARMS = {
     "R-SFT": Arm(),
     "R-SFT, none corrective": Arm(examples={"include_corrective": False}),
     "rejection-sampled": Arm(run="samples"),
+    "gold solutions": Arm(run=GOLD),
     "majority's traces": Arm(run="samples", examples={"select": "majority"}),
     "DA": Arm(strategies=("da",)),
     "DA, selected by LLM": Arm(
@@ -70,21 +75,36 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     given = parser.parse_args()
-    traces = {name: debated(name, given) for name in {ARMS[arm].run for arm in given.arms}}
+    given.home.mkdir(parents=True, exist_ok=True)
+    runs = {ARMS[arm].run for arm in given.arms}
+    traces = {name: imported_gold(given) if name == GOLD else debated(name, given) for name in sorted(runs)}
     tests = {split: generator.problems(split, limit=given.test) for split in given.splits}
-    base = {split: evaluate(model_path("student"), asked)["greedy"] for split, asked in tests.items()}
+    base = {split: greedy(model_path("student"), asked) for split, asked in tests.items()}
     table = [row(name="base", seed=None, outcomes=base, base=base)]
     for name in given.arms:
         for seed in given.seeds:
             model = Path(distilled(name, traces=traces[ARMS[name].run], seed=seed, given=given))
-            outcomes = {split: evaluate(model, asked)["greedy"] for split, asked in tests.items()}
+            outcomes = {split: greedy(model, asked) for split, asked in tests.items()}
             table.append(row(name=name, seed=seed, outcomes=outcomes, base=base))
             (given.home / "strategies.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
 
 
+def imported_gold(given: argparse.Namespace) -> str:
+    """The fingerprint of the generator's solutions of the same questions, as recorded answers of two agents."""
+    rows = []
+    for problem in generator.problems("distil", limit=given.questions):
+        paths = generator.solutions(generator.parse_question(problem.question))
+        chosen = random.Random(problem.problem_id).sample(paths, min(2, len(paths)))
+        solutions = [{"id": number, "text": text} for number, text in enumerate(chosen, start=1)]
+        rows.append({"query": problem.question, "gt": problem.gold, "solutions": solutions})
+    file = given.home / f"gold-{given.questions}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return import_file(file, format="agentark", task="number", dataset="gold", home=given.home).fingerprint
+
+
 def debated(name: str, given: argparse.Namespace) -> str:
     """The fingerprint of a debate run, made if need be."""
-    before = set(debate_runs(given.home)) if given.home.exists() else set()
+    before = set(debate_runs(given.home))
     record = given.home / f"{name}-{given.questions}.run"
     if record.exists():
         return record.read_text().strip()
@@ -147,7 +167,6 @@ def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -
 
 def agentark(flow: str, config: dict[str, Any], *, folder: Path) -> list[str]:
     """`agentark run FLOW`; returns what it printed."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{flow}-{config['run']['name']}.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     command = [sys.executable, "-m", "agentark_core.cli", "run", flow, "--config", str(path)]
@@ -167,7 +186,8 @@ def row(*, name: str, seed: int | None, outcomes: dict[str, Outcomes], base: dic
         right = sum(outcome is True for outcome in answers.values())
         low, high = wilson(right, len(answers))
         test = paired(answers, base[split])
-        figures = {"right": right, "n": len(answers), "low": low, "high": high}
+        outcome = "".join("1" if answers[key] else "0" for key in sorted(answers))
+        figures = {"right": right, "n": len(answers), "low": low, "high": high, "outcomes": outcome}
         found[split] = figures | {"difference": test.difference, "from": test.low, "to": test.high, "p": test.p_value}
         text = f"{split} {100 * right / len(answers):5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
         cells.append(text + ("" if seed is None else f" {test.difference:+5.1f} [{test.low:+.1f}, {test.high:+.1f}]"))
