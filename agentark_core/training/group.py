@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import shutil
 import socket
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core import model_files
+from agentark_core.config import GRPOConfig, PRMConfig, SFTConfig
 from agentark_core.errors import AgentArkError, ConfigError
 from agentark_core.training import checkpoints
-from agentark_core.training.sft_plan import tokenizer_files
+from agentark_core.training.planning import tokenizer_files
 
 Result = dict[str, Any]
 
@@ -78,6 +80,42 @@ def deepspeed_config(*, zero_stage: int, dtype: str, on_gpu: bool) -> dict[str, 
         "zero_force_ds_cpu_optimizer": False,
         "torch_autocast": {"enabled": dtype == "bfloat16", "dtype": "bfloat16"},
         "steps_per_print": 10**9,
+    }
+
+
+def trainer_arguments(
+    config: SFTConfig | PRMConfig | GRPOConfig,
+    *,
+    output: Path,
+    steps: int,
+    accumulation: int,
+    learning_rate: float,
+    on_gpu: bool,
+) -> dict[str, Any]:
+    """What every job tells its transformers Trainer. output: folder of the checkpoints.
+
+    metrics.jsonl has every step, so nothing is reported elsewhere.
+    """
+    return {
+        "output_dir": str(output),
+        "max_steps": steps,
+        "per_device_train_batch_size": config.micro_batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "learning_rate": learning_rate,
+        "warmup_steps": math.ceil(config.warmup_ratio * steps),
+        "weight_decay": config.weight_decay,
+        "bf16": False,  # mixed precision is DeepSpeed's: torch_autocast
+        "gradient_checkpointing": on_gpu,
+        "optim": "adamw_torch",
+        "deepspeed": deepspeed_config(zero_stage=config.zero_stage, dtype=config.dtype, on_gpu=on_gpu),
+        "use_cpu": not on_gpu,
+        "dataloader_pin_memory": on_gpu,
+        "save_steps": config.save_steps,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": config.seed,
     }
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from agentark_core.chat import ChatFormat
 from agentark_core.training import checkpoints, group, grpo_data, watch
-from agentark_core.training.grpo_plan import Plan, finished, plan
+from agentark_core.training.grpo_plan import Plan, plan
 from agentark_core.training.rewards import Rewarder, open_scorer
 from agentark_core.verify import Verifier
 
@@ -45,7 +45,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     their outcomes; tokens include prompts.
     """
     job = plan(resolved, world_size=group.join())
-    result = finished(job)
+    result = checkpoints.finished(job.output, run=job.run)
     if result:
         return result
     config = job.config

@@ -11,15 +11,8 @@ from agentark_core.arkling.generator import GENERATOR_VERSION, parse_question
 from agentark_core.config import GRPOConfig, parse
 from agentark_core.errors import ConfigError
 from agentark_core.steps import STEPS_VERSION
-from agentark_core.training import checkpoints, grpo_data
+from agentark_core.training import grpo_data, planning
 from agentark_core.training.rewards import Asked
-from agentark_core.training.sft_plan import checked_base, tokenizer_digest
-
-RESUMABLE_CHANGES = {
-    *("save_steps", "keep_checkpoints", "cpus_per_worker", "gpus_per_worker", "num_workers"),
-    *("vllm_memory", "vllm_url", "engine_difference"),
-}
-"""Settings that may differ between a checkpoint and its resumption; the world size is compared by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,28 +34,23 @@ class Plan:
     @property
     def run(self) -> dict[str, Any]:
         """What a checkpoint and the run that resumes from it must have in common."""
-        settings = {f"grpo.{k}": v for k, v in self.config.model_dump().items() if k not in RESUMABLE_CHANGES}
         return {
             "world_size": self.world_size,
             "base_revision": self.revision,
             "prompts": self.digest,
-            "tokenizer": tokenizer_digest(self.base),
+            "tokenizer": planning.tokenizer_digest(self.base),
             "scorer": self.scorer,
-            **settings,
+            **planning.kept_settings("grpo", self.config),
         }
 
 
 def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
     """Check everything that can be wrong before a process group exists. Raises an AgentArkError with the remedy."""
-    missing = {"model", "prompts", "output", "grpo"} - set(resolved)
-    unknown = set(resolved) - {"model", "prompts", "output", "grpo", "revision", "prm"}
-    if missing or unknown:
-        names = ", ".join(sorted(missing | unknown))
-        raise ConfigError(f"resolved config: missing or unknown keys: {names}; see training/grpo.py")
+    needed = {"model", "prompts", "output", "grpo"}
+    planning.check_keys(resolved, job="grpo", needed=needed, optional={"revision", "prm"})
     config = parse(GRPOConfig, {**resolved["grpo"], "num_workers": world_size}, origin="resolved config: grpo")
-    base, revision = checked_base(resolved)
-    paths = resolved["prompts"]
-    prompts = grpo_data.read_prompts([paths] if isinstance(paths, str) else paths)
+    base, revision = planning.checked_base(resolved)
+    prompts = grpo_data.read_prompts(planning.listed(resolved["prompts"]))
     prm = Path(resolved["prm"]) if resolved.get("prm") else None
     scorer = _scorer_identity(config, prm=prm)
     if scorer.startswith("exact"):
@@ -92,8 +80,3 @@ def _scorer_identity(config: GRPOConfig, *, prm: Path | None) -> str:
         raise ConfigError("grpo.scorer is prm but no model is named: set `prm` to the directory of a trained one")
     model_files.check_model_dir(prm)
     return f"prm {model_files.revision(prm)}, {STEPS_VERSION}"
-
-
-def finished(job: Plan) -> dict[str, Any] | None:
-    """The result of a run that has ended, None if there is none. ConfigError if it was another run."""
-    return checkpoints.finished(job.output, run=job.run)

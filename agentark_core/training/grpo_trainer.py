@@ -67,10 +67,15 @@ def build_trainer(
     config = job.config
     steps = len(order) // config.prompts_per_step * config.iterations
     arguments = TRLConfig(
-        output_dir=str(job.output / "checkpoints"),
-        max_steps=steps,
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=job.accumulation,
+        **group.trainer_arguments(
+            config,
+            output=job.output / "checkpoints",
+            steps=steps,
+            accumulation=job.accumulation,
+            learning_rate=config.learning_rate,
+            on_gpu=on_gpu,
+        ),
+        lr_scheduler_type="constant_with_warmup",
         num_generations=config.group_size,
         num_iterations=config.iterations,
         shuffle_dataset=False,  # order is the order
@@ -81,22 +86,6 @@ def build_trainer(
         max_completion_length=config.max_tokens,
         mask_truncated_completions=True,
         disable_dropout=True,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=math.ceil(config.warmup_ratio * steps),
-        weight_decay=config.weight_decay,
-        bf16=False,  # mixed precision is DeepSpeed's: torch_autocast
-        gradient_checkpointing=on_gpu,
-        optim="adamw_torch",
-        deepspeed=group.deepspeed_config(zero_stage=config.zero_stage, dtype=config.dtype, on_gpu=on_gpu),
-        use_cpu=not on_gpu,
-        dataloader_pin_memory=on_gpu,
-        save_steps=config.save_steps,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to=[],
-        disable_tqdm=True,
-        seed=config.seed,
         **_engine(config),
     )
     # After TRLConfig, which announces ZeRO-3 to from_pretrained; weights in float32, so that small updates count.

@@ -30,8 +30,8 @@ from agentark_core.chat import ChatFormat
 from agentark_core.config import PRMStage
 from agentark_core.steps import STEPS_VERSION
 from agentark_core.training import checkpoints, group, prm_data
+from agentark_core.training.planning import tokenizer_digest, tokenizer_files
 from agentark_core.training.prm_plan import Plan, plan
-from agentark_core.training.sft_plan import tokenizer_digest, tokenizer_files
 
 PRM_VERSION = "prm-1"
 """Changes when the same config would train another model: part of its fingerprint."""

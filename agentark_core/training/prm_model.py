@@ -21,7 +21,7 @@ from agentark_core.chat import ChatFormat
 from agentark_core.errors import DataError, ModelError
 from agentark_core.step_tokens import tokenise
 from agentark_core.steps import STEPS_VERSION, split
-from agentark_core.training.sft_plan import tokenizer_digest
+from agentark_core.training.planning import tokenizer_digest
 from agentark_core.types import Message
 
 TOKENS_PER_BATCH = 16_384

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.config import PRMConfig, PRMStage, parse
-from agentark_core.errors import ConfigError
 from agentark_core.steps import STEPS_VERSION
-from agentark_core.training import prm_data
-from agentark_core.training.sft_plan import RESUMABLE_CHANGES, checked_base, tokenizer_digest
+from agentark_core.training import planning, prm_data
 
 STAGES = ("stage1", "stage2")
 
@@ -31,14 +29,13 @@ class Plan:
     @property
     def run(self) -> dict[str, Any]:
         """What a checkpoint and the run that resumes from it must have in common."""
-        settings = self.config.model_dump(mode="json", exclude={*RESUMABLE_CHANGES, "model"})
         return {
             "world_size": self.world_size,
             "base_revision": self.revision,
             "examples": self.digest,
-            "tokenizer": tokenizer_digest(self.base),
+            "tokenizer": planning.tokenizer_digest(self.base),
             "splitter": STEPS_VERSION,
-            **{f"prm.{key}": value for key, value in settings.items()},
+            **planning.kept_settings("prm", self.config, beside=frozenset({"model"})),
         }
 
     @property
@@ -49,19 +46,13 @@ class Plan:
 
 def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
     """Check everything that can be wrong before a process group exists. Raises an AgentArkError with the remedy."""
-    keys = {"model", "examples", "output", "prm"}
-    if names := ", ".join(sorted((keys - set(resolved)) | (set(resolved) - keys - {"revision"}))):
-        raise ConfigError(f"resolved config: missing or unknown keys: {names}; see training/prm.py")
+    planning.check_keys(resolved, job="prm", needed={"model", "examples", "output", "prm"}, optional={"revision"})
     config = parse(PRMConfig, resolved["prm"], origin="resolved config: prm")
-    questions = config.micro_batch_size * world_size
-    if config.batch_size % questions:
-        raise ConfigError(
-            f"prm.batch_size {config.batch_size} is not a multiple of micro_batch_size {config.micro_batch_size} x "
-            f"processes {world_size}; lower prm.micro_batch_size or change prm.batch_size"
-        )
-    base, revision = checked_base(resolved)
-    paths = resolved["examples"]
-    rows = prm_data.read_rows([paths] if isinstance(paths, str) else paths)
+    accumulation = planning.accumulation(
+        "prm", batch_size=config.batch_size, micro_batch_size=config.micro_batch_size, world_size=world_size
+    )
+    base, revision = planning.checked_base(resolved)
+    rows = prm_data.read_rows(planning.listed(resolved["examples"]))
     return Plan(
         base=base,
         output=Path(resolved["output"]),
@@ -69,6 +60,6 @@ def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
         rows=rows,
         revision=revision,
         digest=prm_data.digest(rows),
-        accumulation=config.batch_size // questions,
+        accumulation=accumulation,
         world_size=world_size,
     )

@@ -9,7 +9,6 @@ Imports torch and transformers at the top: import this module only inside a trai
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from agentark_core.chat import ChatFormat
 from agentark_core.config import PRMConfig, PRMStage
 from agentark_core.errors import ModelError
-from agentark_core.training import prm_loss, sft_data
-from agentark_core.training.group import deepspeed_config
+from agentark_core.training import group, prm_loss, sft_data
 from agentark_core.training.guarded import Guarded
 from agentark_core.training.prm_plan import Plan
 
@@ -50,27 +48,16 @@ def build_trainer(
     set_verbosity_error()  # that the head is new is no news
     config = job.config
     arguments = TrainingArguments(
-        output_dir=str(job.output / name / "checkpoints"),
-        max_steps=steps,
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=job.accumulation,
-        learning_rate=stage.learning_rate,
+        **group.trainer_arguments(
+            config,
+            output=job.output / name / "checkpoints",
+            steps=steps,
+            accumulation=job.accumulation,
+            learning_rate=stage.learning_rate,
+            on_gpu=on_gpu,
+        ),
         lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(config.warmup_ratio * steps),
-        weight_decay=config.weight_decay,
-        bf16=False,  # mixed precision is DeepSpeed's: torch_autocast
-        gradient_checkpointing=on_gpu,
         remove_unused_columns=False,  # the collator needs them all
-        optim="adamw_torch",
-        deepspeed=deepspeed_config(zero_stage=config.zero_stage, dtype=config.dtype, on_gpu=on_gpu),
-        use_cpu=not on_gpu,
-        dataloader_pin_memory=on_gpu,
-        save_steps=config.save_steps,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to=[],
-        disable_tqdm=True,
-        seed=config.seed,
     )
     # After TrainingArguments, which announce ZeRO-3 to from_pretrained.
     model = new_model(start, seed=config.seed)

@@ -24,7 +24,7 @@ from agentark_core.chat import ChatFormat
 from agentark_core.config import SFTConfig
 from agentark_core.errors import ConfigError
 from agentark_core.training import checkpoints, group, memory, sft_data
-from agentark_core.training.sft_plan import finished, plan
+from agentark_core.training.sft_plan import plan
 
 SFT_VERSION = "sft-2"
 """Changes when the same config would train another model: part of a student's fingerprint."""
@@ -39,7 +39,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     other than 0; tokens include prompts and count every pass, seconds are those of the training loop.
     """
     job = plan(resolved, world_size=group.join())
-    result = finished(job)
+    result = checkpoints.finished(job.output, run=job.run)
     if result:
         return result
     on_gpu = group.prepare(cpus=job.config.cpus_per_worker)

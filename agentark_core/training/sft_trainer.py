@@ -13,7 +13,6 @@ Imports TRL at the top: import this module only inside a training process.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import datasets
@@ -37,31 +36,23 @@ def build_trainer(
     """The trainer of one job: steps optimiser steps over rows (sft_data.tokenise), in this process's group."""
     disable_progress_bar()
     config = job.config
-    arguments = TRLConfig(
-        output_dir=str(job.output / "checkpoints"),
-        max_steps=steps,
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=job.accumulation,
+    shared = group.trainer_arguments(
+        config,
+        output=job.output / "checkpoints",
+        steps=steps,
+        accumulation=job.accumulation,
         learning_rate=config.learning_rate,
+        on_gpu=on_gpu,
+    )
+    if config.gradient_checkpointing is not None:
+        shared["gradient_checkpointing"] = config.gradient_checkpointing
+    arguments = TRLConfig(
+        **shared,
         lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(config.warmup_ratio * steps),
-        weight_decay=config.weight_decay,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},  # rows come tokenised, with labels
-        bf16=False,  # mixed precision is DeepSpeed's: torch_autocast below
-        gradient_checkpointing=on_gpu if config.gradient_checkpointing is None else config.gradient_checkpointing,
         use_liger_kernel=config.liger,
         remove_unused_columns=False,  # the collator needs them all
-        optim="adamw_torch",
-        deepspeed=group.deepspeed_config(zero_stage=config.zero_stage, dtype=config.dtype, on_gpu=on_gpu),
-        use_cpu=not on_gpu,
-        dataloader_pin_memory=on_gpu,
-        save_steps=config.save_steps,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to=[],
-        disable_tqdm=True,
-        seed=config.seed,
     )
     # After TRLConfig, which announces ZeRO-3 to from_pretrained.
     model = student_model.load(job.base, config=config)
