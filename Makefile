@@ -45,6 +45,7 @@ bench-debate: setup ## the benchmarks of debates (docs/benchmarks.md; about 40 m
 
 experiments: setup ## what each strategy and control gains on arkling (hours on two cores; in experiments-home)
 	@$(python) -m experiments.strategies_arkling --home experiments-home
+	@$(python) -m experiments.scaling_arkling --home experiments-home
 
 up: setup ## start Prefect, MLflow, Ray and a worker on loopback
 	@$(python) infra/services.py up

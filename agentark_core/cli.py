@@ -252,7 +252,7 @@ def models(home: Home = DEFAULT_HOME) -> None:
 
 @arkling_app.command()
 def pretrain(
-    model: Annotated[str, typer.Option("--model", help="teacher | student")],
+    model: Annotated[str, typer.Option("--model", help="teacher | student | small")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write (hub layout).")],
     tokens: Annotated[int, typer.Option(min=1, help="Training tokens; 0 is not allowed.")],
     seed: Annotated[int, typer.Option(help="Seed of data and initialisation.")] = 0,

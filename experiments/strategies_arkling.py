@@ -14,27 +14,26 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agentark_core.arkling import generator, model_path
 from agentark_core.evaluation import Outcomes, paired, wilson
 from agentark_core.import_debates import import_file
-from agentark_core.stored import debate_runs
+from experiments import runs
 from experiments.arkling_evaluation import greedy
 
-TEACHER = {"path": "arkling:teacher", "prompts": "arkling"}
 RUNS: dict[str, dict[str, Any]] = {
     "debate": {"num_agents": 5, "num_rounds": 2, "quorum": 0},
     "samples": {"num_agents": 10, "num_rounds": 1, "quorum": 0},
 }
 GOLD = "gold"
+PRM = {"batch_size": 16, "micro_batch_size": 16, "max_length": 512, "stage2": {"learning_rate": 1e-3}}
+GRPO = {
+    **{"epochs": 0.3, "prompts_per_step": 8, "group_size": 8, "micro_batch_size": 64, "dtype": "float32"},
+    **{"learning_rate": 3e-5, "beta": 0.02, "max_tokens": 100, "watch_prompts": 100},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +75,23 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     given = parser.parse_args()
     given.home.mkdir(parents=True, exist_ok=True)
-    runs = {ARMS[arm].run for arm in given.arms}
-    traces = {name: imported_gold(given) if name == GOLD else debated(name, given) for name in sorted(runs)}
+    traces = {name: traced(name, given) for name in sorted({ARMS[arm].run for arm in given.arms})}
     tests = {split: generator.problems(split, limit=given.test) for split in given.splits}
     base = {split: greedy(model_path("student"), asked) for split, asked in tests.items()}
     table = [row(name="base", seed=None, outcomes=base, base=base)]
     for name in given.arms:
         for seed in given.seeds:
-            model = Path(distilled(name, traces=traces[ARMS[name].run], seed=seed, given=given))
+            model = distilled(name, traces=traces[ARMS[name].run], seed=seed, given=given)
             outcomes = {split: greedy(model, asked) for split, asked in tests.items()}
             table.append(row(name=name, seed=seed, outcomes=outcomes, base=base))
             (given.home / "strategies.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+
+
+def traced(name: str, given: argparse.Namespace) -> str:
+    """The fingerprint of what an arm learns from."""
+    if name == GOLD:
+        return imported_gold(given)
+    return runs.debated(name, RUNS[name], questions=given.questions, home=given.home)
 
 
 def imported_gold(given: argparse.Namespace) -> str:
@@ -102,80 +107,19 @@ def imported_gold(given: argparse.Namespace) -> str:
     return import_file(file, format="agentark", task="number", dataset="gold", home=given.home).fingerprint
 
 
-def debated(name: str, given: argparse.Namespace) -> str:
-    """The fingerprint of a debate run, made if need be."""
-    before = set(debate_runs(given.home))
-    record = given.home / f"{name}-{given.questions}.run"
-    if record.exists():
-        return record.read_text().strip()
-    agentark(
-        "build-traces",
-        {
-            "run": {"name": name, "home": str(given.home)},
-            "problems": {"source": "arkling", "split": "distil", "limit": given.questions},
-            "teacher": TEACHER,
-            "debate": {**RUNS[name], "summariser": "never", "sampling": {"temperature": 0.9, "max_tokens": 128}},
-            "engine": {"max_num_seqs": 256, "shard_size": 256},
-        },
-        folder=given.home,
-    )
-    (run,) = set(debate_runs(given.home)) - before
-    record.write_text(run)
-    return run
-
-
-def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -> str:
+def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -> Path:
     """The model directory of one arm, made by the flow. What is finished is found again."""
     arm = ARMS[name]
-    sft = {
-        "epochs": 2,
-        "learning_rate": 8e-4,
-        "batch_size": 64,
-        "micro_batch_size": 64,
-        "max_length": 512,
-        "seed": seed,
-    }
-    printed = agentark(
-        "distil",
-        {
-            "run": {
-                "name": re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-{seed}"),
-                "home": str(given.home),
-            },
-            "traces": [traces],
-            "student": {"path": "arkling:student", "prompts": "arkling"},
-            "strategies": list(arm.strategies),
-            "examples": {"max_per_problem": 2, **arm.examples},
-            "sft": sft,
-            "prm": {
-                "batch_size": 16,
-                "micro_batch_size": 16,
-                "max_length": 512,
-                "seed": seed,
-                "stage2": {"learning_rate": 1e-3},
-            },
-            "grpo": {
-                **{"epochs": 0.3, "prompts_per_step": 8, "group_size": 8, "micro_batch_size": 64, "dtype": "float32"},
-                **{"learning_rate": 3e-5, "beta": 0.02, "max_tokens": 100, "watch_prompts": 100, "seed": seed},
-            },
-        },
-        folder=given.home,
+    return runs.distilled(
+        f"{name}-{seed}",
+        traces=traces,
+        home=given.home,
+        strategies=list(arm.strategies),
+        examples={"max_per_problem": 2, **arm.examples},
+        sft={**runs.SFT, "seed": seed},
+        prm={**PRM, "seed": seed},
+        grpo={**GRPO, "seed": seed},
     )
-    model = next(line.removeprefix("model: ") for line in printed if line.startswith("model: "))
-    return model
-
-
-def agentark(flow: str, config: dict[str, Any], *, folder: Path) -> list[str]:
-    """`agentark run FLOW`; returns what it printed."""
-    path = folder / f"{flow}-{config['run']['name']}.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    command = [sys.executable, "-m", "agentark_core.cli", "run", flow, "--config", str(path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(
-            f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-        )
-    return done.stdout.splitlines()
 
 
 def row(*, name: str, seed: int | None, outcomes: dict[str, Outcomes], base: dict[str, Outcomes]) -> dict[str, Any]:

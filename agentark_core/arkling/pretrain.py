@@ -37,7 +37,7 @@ EMBEDDING_LR = 3e-3
 WARMUP, DECAY_FROM = 0.02, 0.3
 SAMPLE_AT = 0.5
 CHECKPOINT_S = 120.0
-STOP_AT: dict[ModelName, float] = {"teacher": 1.0, "student": 0.7}
+STOP_AT: dict[ModelName, float] = {"teacher": 1.0, "student": 0.7, "small": 0.7}
 """Share of the schedule that is run. A student stopped before its rate has decayed can still be moved by fine-tuning:
 fully decayed (4M tokens) it gained 2 to 4 points from 2,489 debate traces, see docs/LOG.md."""
 NUM_SAMPLED, SAMPLES_EACH = 2000, 6
@@ -251,7 +251,7 @@ def _write(out: Path, net: Any, tokenizer: PreTrainedTokenizerFast, record: dict
 def main(argv: list[str] | None = None) -> int:
     """Command line of `python -m agentark_core.arkling.pretrain`; returns the exit code."""
     parser = argparse.ArgumentParser(prog="arkling pretrain", description="Pretrain an embedded model from scratch.")
-    parser.add_argument("--model", choices=("teacher", "student"), required=True)
+    parser.add_argument("--model", choices=("teacher", "student", "small"), required=True)
     parser.add_argument("--out", type=Path, required=True, help="model directory to write")
     parser.add_argument("--tokens", type=int, required=True, help="training tokens")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,0 +1,68 @@
+"""Flows of the product as steps of an experiment: debates of the shipped teacher, and students distilled from them.
+
+What is finished is found again: a run of debates by a note in the home, a model by its fingerprint.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agentark_core.stored import debate_runs
+
+TEACHER = {"path": "arkling:teacher", "prompts": "arkling"}
+STUDENT = {"path": "arkling:student", "prompts": "arkling"}
+SFT = {"epochs": 2, "learning_rate": 8e-4, "batch_size": 64, "micro_batch_size": 64, "max_length": 512}
+SAMPLING = {"temperature": 0.9, "max_tokens": 128}
+
+
+def debated(name: str, debate: dict[str, Any], *, questions: int, home: Path) -> str:
+    """The fingerprint of a run of debates on the first `distil` questions, made if need be."""
+    before = set(debate_runs(home))
+    record = home / f"{name}-{questions}.run"
+    if record.exists():
+        return record.read_text().strip()
+    agentark(
+        "build-traces",
+        {
+            "run": {"name": f"{name}-{questions}", "home": str(home)},
+            "problems": {"source": "arkling", "split": "distil", "limit": questions},
+            "teacher": TEACHER,
+            "debate": {**debate, "summariser": "never", "sampling": SAMPLING},
+            "engine": {"max_num_seqs": 256, "shard_size": 256},
+        },
+        folder=home,
+    )
+    (run,) = set(debate_runs(home)) - before
+    record.write_text(run)
+    return run
+
+
+def distilled(name: str, *, traces: str, home: Path, student: dict[str, Any] = STUDENT, **sections: Any) -> Path:
+    """The model directory of a student; sections are those of DistilConfig."""
+    config = {
+        "run": {"name": re.sub(r"[^A-Za-z0-9]+", "-", name), "home": str(home)},
+        "traces": [traces],
+        "student": student,
+        **sections,
+    }
+    printed = agentark("distil", config, folder=home)
+    return Path(next(line.removeprefix("model: ") for line in printed if line.startswith("model: ")))
+
+
+def agentark(flow: str, config: dict[str, Any], *, folder: Path) -> list[str]:
+    """`agentark run FLOW`; returns what it printed."""
+    path = folder / f"{flow}-{config['run']['name']}.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [sys.executable, "-m", "agentark_core.cli", "run", flow, "--config", str(path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(
+            f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        )
+    return done.stdout.splitlines()

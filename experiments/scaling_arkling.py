@@ -1,0 +1,150 @@
+"""How a student's accuracy grows with the data, with its size and with the number of agents that debate.
+
+    python -m experiments.scaling_arkling --home HOME --questions 5000 --seeds 0 1 2
+
+Like the paper's Figures 4 and 5, with the share of the debate's own accuracy that a student keeps. The shipped teacher
+debates (5 agents, 2 rounds, stopped when all agree) 1/8, 1/4, 1/2 and all of the questions; each set teaches the
+shipped student and one of half its size (pretrained here likewise). The agents' curve: 5, 10 and 20 agents on
+--agent-questions, all traces that are right at the end. Greedy answers on the same test questions, beside the debate
+and one sampled answer of the teacher on them. 95 % Wilson intervals. Writes scaling.json and scaling.png to HOME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from agentark_core.arkling import generator, model_path
+from agentark_core.arkling.pretrain import pretrain
+from agentark_core.evaluation import wilson
+from experiments import runs
+from experiments.arkling_evaluation import greedy
+
+DEBATE = {"num_agents": 5, "num_rounds": 2, "quorum": 1.0}
+SHARES = (8, 4, 2, 1)
+AGENTS = (5, 10, 20)
+SMALL_TOKENS = 3_100_000
+"""What the shipped student was trained on."""
+
+
+def main() -> None:
+    """Make every point that is missing, print it, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--questions", type=int, default=5000, help="distil questions of the whole data")
+    parser.add_argument("--agent-questions", type=int, default=1250, help="distil questions of the agents' curve")
+    parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=float, nargs="+", default=[2], help="passes over the data")
+    parser.add_argument("--curves", nargs="+", choices=("data", "agents"), default=["data", "agents"])
+    given = parser.parse_args()
+    given.home.mkdir(parents=True, exist_ok=True)
+    students = {"student": runs.STUDENT, "small": {"path": str(small_student(given.home)), "prompts": "arkling"}}
+    table = references(given)
+    for name, path in (("student", model_path("student")), ("small", Path(students["small"]["path"]))):
+        table.append({"curve": "base", "student": name, **score(path, given)})
+    for seed in given.seeds:
+        for epochs in given.epochs:
+            for share in SHARES if "data" in given.curves else ():
+                for name, student in students.items():
+                    asked = given.questions // share
+                    point = {"curve": "data", "student": name, "questions": asked, "epochs": epochs, "seed": seed}
+                    table.append(learned(point, student=student, debate=DEBATE, given=given))
+        for agents in AGENTS if "agents" in given.curves else ():
+            asked = given.agent_questions
+            point = {"curve": "agents", "student": "student", "questions": asked, "epochs": 2, "seed": seed}
+            debate = {**DEBATE, "num_agents": agents, "quorum": 0}
+            table.append(learned({**point, "agents": agents}, student=runs.STUDENT, debate=debate, given=given))
+        (given.home / "scaling.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+        plot(table, given.home / "scaling.png")
+
+
+def small_student(home: Path) -> Path:
+    """A student of half the size, pretrained like the shipped one."""
+    out = home / "small-student"
+    if not (out / "training_record.json").exists():
+        pretrain(model="small", out=out, tokens=SMALL_TOKENS, seed=0, num_validation=0)
+    return out
+
+
+def references(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """The teacher on the test questions: one sampled answer, and the debate's vote."""
+    config = {
+        "run": {"name": "teacher", "home": str(given.home)},
+        "student": runs.STUDENT,
+        "teacher": runs.TEACHER,
+        "debate": {**DEBATE, "summariser": "never", "sampling": runs.SAMPLING},
+        "evaluation": {"problems": {"source": "arkling", "split": "test", "limit": given.test}},
+    }
+    report = given.home / "reports" / "teacher" / "evaluation.json"
+    if not report.exists():
+        runs.agentark("evaluate-model", config, folder=given.home)
+    rows = json.loads(report.read_text(encoding="utf-8"))["rows"]
+    kept = ("accuracy", "low", "high", "n", "tokens_per_question")
+    return [{"curve": row["name"], **{key: row[key] for key in kept}} for row in rows if "teacher" in row["name"]]
+
+
+def learned(
+    point: dict[str, Any], *, student: dict[str, Any], debate: dict[str, Any], given: argparse.Namespace
+) -> dict[str, Any]:
+    """One point of a curve."""
+    agents, epochs, seed = debate["num_agents"], point["epochs"], point["seed"]
+    name = f"debate-{agents}-{debate['quorum']:g}".replace(".", "_")
+    traces = runs.debated(name, debate, questions=point["questions"], home=given.home)
+    model = runs.distilled(
+        f"{point['curve']}-{point['student']}-{point['questions']}-{agents}-{epochs:g}-{seed}",
+        traces=traces,
+        home=given.home,
+        student=student,
+        examples={"max_per_problem": 2} if point["curve"] == "data" else {},
+        sft={**runs.SFT, "epochs": epochs, "seed": seed},
+    )
+    return {**point, **score(model, given, label=str(point))}
+
+
+def score(model: Path, given: argparse.Namespace, *, label: str = "") -> dict[str, Any]:
+    """Greedy accuracy on the test questions, printed."""
+    outcomes = greedy(model, generator.problems("test", limit=given.test))
+    right, n = sum(outcome is True for outcome in outcomes.values()), len(outcomes)
+    low, high = wilson(right, n)
+    print(f"{label or model} {100 * right / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]", flush=True)
+    return {"accuracy": right / n, "low": low, "high": high, "n": n}
+
+
+def plot(table: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy over questions and over agents; every seed is a point, the lines go through their means."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2, sharey=True)
+    lines = {row["curve"]: row for row in table if row["curve"] in ("teacher debate", "teacher single")}
+    for axis, curve, key in ((axes[0], "data", "questions"), (axes[1], "agents", "agents")):
+        for name, colour in (("student", "tab:blue"), ("small", "tab:orange")):
+            points = [row for row in table if row["curve"] == curve and row["student"] == name]
+            xs = sorted({row[key] for row in points})
+            for row in points:
+                bar = [[100 * (row["accuracy"] - row["low"])], [100 * (row["high"] - row["accuracy"])]]
+                axis.errorbar(row[key], 100 * row["accuracy"], yerr=bar, fmt="o", ms=3, color=colour, alpha=0.6)
+            means = [[row["accuracy"] for row in points if row[key] == x] for x in xs]
+            label = {"student": "student, 0.5 M parameters", "small": "student, 0.2 M"}[name]
+            axis.plot(xs, [100 * sum(m) / len(m) for m in means], color=colour, label=label if xs else None)
+        for name, row in lines.items():
+            axis.axhline(100 * row["accuracy"], ls="--", lw=1, color="0.4")
+            axis.annotate(name, (0.02, 100 * row["accuracy"] + 1), xycoords=("axes fraction", "data"), fontsize=8)
+        axis.set_xscale("log", base=2)
+        ticks = sorted({row[key] for row in table if row["curve"] == curve})
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.set_xlabel({"data": "debated questions", "agents": "agents"}[curve])
+        axis.set_ylim(0, 100)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("greedy accuracy, %")
+    axes[0].legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
