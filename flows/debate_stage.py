@@ -7,8 +7,8 @@ of one run overlaps the head of the next.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +120,26 @@ def _judge_all(runs: dict[str, tuple[str, ...]], *, home: Path, judge: JudgeSetu
         for shard in uncommitted(verdict_store(home, debates=debates, judge=judge.key), shards=shards)
     ]
     rules = {debates: verdict_store(home, debates=debates).entries() for debates in runs}
-    with ExitStack() as stack:
-        pool = None
-        if any(rules[debates][shard].meta.get("undecided") for debates, shard in missing):
-            pool = stack.enter_context(ray_pool.engine_pool(model=judge.config.model, engine=judge.engine, home=home))
-            pool.start()
-            stack.enter_context(ended_in_order(pool.stop))
+    undecided = any(rules[debates][shard].meta.get("undecided") for debates, shard in missing)
+    with engines_if(undecided, model=judge.config.model, engine=judge.engine, home=home) as pool:
         futures = [
             judge_shard.submit(shard, debates=debates, judge=judge, home=home, pool=pool) for debates, shard in missing
         ]
         wait_for(futures, stop=pool.stop if pool else lambda reason: None)
+
+
+@contextmanager
+def engines_if(
+    needed: bool, /, *, model: ModelConfig, engine: EngineConfig, home: Path
+) -> Iterator[ray_pool.EnginePool | None]:
+    """Started engines that end in order, or None where there is nothing for them to do."""
+    if not needed:
+        yield None
+        return
+    with ray_pool.engine_pool(model=model, engine=engine, home=home) as pool:
+        pool.start()
+        with ended_in_order(pool.stop):
+            yield pool
 
 
 def uncommitted(store: Store, *, shards: tuple[str, ...]) -> list[str]:

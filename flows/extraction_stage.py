@@ -4,13 +4,11 @@ selects, extracted and tabled."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from prefect.artifacts import create_table_artifact
 
 from agentark_core import selections, yields
-from agentark_core.cluster import ray_pool
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import ConfigError
 from agentark_core.extraction import ExtractJob
@@ -21,8 +19,7 @@ from agentark_core.selections import SelectionJob
 from agentark_core.selector import SelectorSetup, setup
 from agentark_core.stored import debate_runs
 from agentark_core.tracking import Run
-from flows.debate_stage import uncommitted, verify_all, wait_for
-from flows.ending import ended_in_order
+from flows.debate_stage import engines_if, uncommitted, verify_all, wait_for
 from tasks.extract_tasks import extract_run, select_shard, write_card
 from tasks.trace_tasks import load_problems
 
@@ -91,13 +88,8 @@ def _select_all(jobs: Sequence[SelectionJob], *, selector: SelectorSetup) -> Non
     missing = [
         (job, shard) for job in jobs for shard in uncommitted(job.store, shards=tuple(sorted(job.verdicts.committed())))
     ]
-    with ExitStack() as stack:
-        pool = None
-        if any(True for job, shard in missing for _ in selections.choices(job, shard)):
-            config, home = selector.config, jobs[0].home
-            pool = stack.enter_context(ray_pool.engine_pool(model=config.model, engine=selector.engine, home=home))
-            pool.start()
-            stack.enter_context(ended_in_order(pool.stop))
+    undecided = any(True for job, shard in missing for _ in selections.choices(job, shard))
+    with engines_if(undecided, model=selector.config.model, engine=selector.engine, home=jobs[0].home) as pool:
         futures = [
             select_shard.submit(shard, job=job, sampling=selector.config.sampling, pool=pool) for job, shard in missing
         ]
