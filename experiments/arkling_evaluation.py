@@ -41,6 +41,7 @@ def generate(model_dir: Path, tests: list[Problem], *, sample: bool, batch: int 
     import torch
     from transformers import AutoModelForCausalLM
 
+    torch.set_num_threads(1)  # enough for a tiny model; two threads wait for each other on a busy machine
     torch.manual_seed(0)
     chat = ChatFormat.load(model_dir)
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
