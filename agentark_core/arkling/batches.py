@@ -79,6 +79,11 @@ def pool_rows(
             sample = formats.debate(rng, sampled) if name == "debate" else _MAKERS[name](rng)
             rows.append(encode(sample, tokenizer))
             tokens += len(rows[-1][0])
+    return sorted_batches(rows, rng)
+
+
+def sorted_batches(rows: list[Row], rng: random.Random) -> list[list[Row]]:
+    """Rows of similar length together, at most BATCH_TOKENS a batch, the batches in random order. Sorts rows."""
     rows.sort(key=lambda row: len(row[0]) + rng.random())
     batches: list[list[Row]] = []
     current: list[Row] = []

@@ -64,7 +64,7 @@ def pretrain(
 
     tokenizer = build(formats.vocabulary_texts())
     net = new_model(model, tokenizer=tokenizer, seed=seed)
-    optimizers = _optimizers(net)
+    optimizers = optimizers_of(net)
     state: dict[str, Any] = {"pool": 0, "tokens": 0, "seconds": 0.0, "losses": []}
     sampled: list[Sampled] = []
     curriculum: Curriculum = "debate" if model == "teacher" else "solo"
@@ -88,8 +88,8 @@ def pretrain(
             tokenizer, curriculum=curriculum, progress=progress(), seed=seed, index=state["pool"], sampled=sampled
         )
         for batch in batches:
-            _set_rate(optimizers, _rate(progress() * STOP_AT[model]))
-            loss = _step(net, body, optimizers, batch, pad=net.config.pad_token_id)
+            set_rate(optimizers, _rate(progress() * STOP_AT[model]))
+            loss = step(net, body, optimizers, batch, pad=net.config.pad_token_id)
             count = sum(len(ids) for ids, _ in batch)
             state["tokens"] += count
             state["losses"].append([state["tokens"], round(loss, 4)])
@@ -113,11 +113,11 @@ def pretrain(
         "own_samples": len(sampled) * SAMPLES_EACH,
         "loss_curve": _curve(state["losses"], points=50),
     }
-    _write(out, net, tokenizer, record)
+    write(out, net, tokenizer, record)
     for split, count in (("validation", num_validation), ("test", num_test)):
         if count:
             record[f"{split}_greedy"] = accuracy(net, tokenizer, split=split, count=count)
-    _write(out, net, tokenizer, record)
+    write(out, net, tokenizer, record)
     checkpoint.unlink(missing_ok=True)
     return record
 
@@ -148,7 +148,7 @@ def accuracy(net: Any, tokenizer: PreTrainedTokenizerFast, *, split: str, count:
     return {"accuracy": round(right / count, 4), "n": count, "wilson95": [round(low, 4), round(high, 4)]}
 
 
-def _step(net: Any, body: Any, optimizers: list[torch.optim.Optimizer], batch: list[Row], *, pad: int) -> float:
+def step(net: Any, body: Any, optimizers: list[torch.optim.Optimizer], batch: list[Row], *, pad: int) -> float:
     """One update; returns the weighted mean loss in nats. Rows are padded on the right (causal: never seen)."""
     import torch
 
@@ -169,7 +169,7 @@ def _step(net: Any, body: Any, optimizers: list[torch.optim.Optimizer], batch: l
     return float(loss.detach())
 
 
-def _optimizers(net: Any) -> list[torch.optim.Optimizer]:
+def optimizers_of(net: Any) -> list[torch.optim.Optimizer]:
     import torch
 
     named = list(net.named_parameters())
@@ -188,7 +188,7 @@ def _rate(progress: float) -> float:
     return min(1.0, max(0.01, (1 - progress) / (1 - DECAY_FROM)))
 
 
-def _set_rate(optimizers: list[torch.optim.Optimizer], share: float) -> None:
+def set_rate(optimizers: list[torch.optim.Optimizer], share: float) -> None:
     for optimizer, peak in zip(optimizers, (PEAK_LR, EMBEDDING_LR), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = peak * share
@@ -240,7 +240,7 @@ def _resume(
     ]
 
 
-def _write(out: Path, net: Any, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]) -> None:
+def write(out: Path, net: Any, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]) -> None:
     import torch
 
     copy.deepcopy(net).to(torch.bfloat16).save_pretrained(out)

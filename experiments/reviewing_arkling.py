@@ -1,0 +1,177 @@
+"""Agents that review before they answer: does debate then beat a vote of as many calls?
+
+    python -m experiments.reviewing_arkling --out DIR --tokens 4000000 --seed 0
+
+The shipped teacher learns to open its debate turns with a review in `<think>`: every shown solution, line by line, with
+the result computed again before the word `ok` or `bad`; a review of a solution ends at its first `bad`. Then it copies
+the first solution without one, or solves anew. Peers see the solution alone. `agentark run evaluate-model` then sets
+debate against single answers and votes on test questions. The model is written to DIR/model; a prompt of a review:
+
+    Step 1: 9 * 22 = 198 ok
+    Step 2: 300 - 198 = 102 bad      (the solution has 92 there)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agentark_core import prompts
+from agentark_core.arkling import formats, generator, model_path, pretrain
+from agentark_core.arkling.batches import Row, encode, sorted_batches
+from agentark_core.arkling.formats import PEER_WEIGHT, Sample, Sampled
+from agentark_core.arkling.generator import Spec
+
+OPEN, CLOSE = "<think>", "</think>"
+SHARES = {"review": 0.7, "solo": 0.22, "drill": 0.08}
+SHOWN = (2, 3, 4, 5, 5, 5, 5)
+OWN_SHARE = 0.7
+POOL_TOKENS = 100_000
+
+
+def main() -> None:
+    """Train and evaluate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tokens", type=int, default=4_000_000)
+    parser.add_argument("--rate", type=float, default=0.5, help="peak learning rate, as a share of pretraining's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--test", type=int, default=1000, help="test questions")
+    parser.add_argument("--rounds", type=int, default=2)
+    given = parser.parse_args()
+    if not (given.out / "model" / "training_record.json").exists():
+        train(given)
+    evaluate(given)
+
+
+def train(given: argparse.Namespace) -> None:
+    """Fine-tune the shipped teacher on reviews; writes DIR/model."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(1)
+    torch.manual_seed(given.seed)
+    base = model_path("teacher")
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    net = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype=torch.float32)
+    sampled = pretrain.sample_pool(net, tokenizer, seed=given.seed)
+    with_thinking(tokenizer)
+    net.resize_token_embeddings(len(tokenizer))
+    optimizers = pretrain.optimizers_of(net)
+    done, pool, begun = 0, 0, time.monotonic()
+    losses: list[float] = []
+    while done < given.tokens:
+        for batch in pool_batches(tokenizer, sampled=sampled, seed=given.seed, index=pool):
+            progress = done / given.tokens
+            pretrain.set_rate(optimizers, given.rate * min(1.0, progress / 0.02 + 0.05) * max(0.01, 1 - progress))
+            losses.append(pretrain.step(net, net.model, optimizers, batch, pad=net.config.pad_token_id))
+            done += sum(len(ids) for ids, _ in batch)
+        pool += 1
+        recent = sum(losses[-20:]) / len(losses[-20:])
+        print(f"{done:,} tokens, {time.monotonic() - begun:.0f} s, loss {recent:.3f}", flush=True)
+    record = {"tokens": done, "seed": given.seed, "rate": given.rate, "minutes": (time.monotonic() - begun) / 60}
+    pretrain.write(given.out / "model", net, tokenizer, record)
+
+
+def with_thinking(tokenizer: Any) -> None:
+    """Two tokens more, which the chat template names, so that what stands between them is thinking (chat.py)."""
+    from tokenizers import AddedToken
+
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in (OPEN, CLOSE)])
+    tokenizer.chat_template += f"{{#- {OPEN} review {CLOSE} -#}}"
+
+
+def pool_batches(tokenizer: Any, *, sampled: Sequence[Sampled], seed: int, index: int) -> list[list[Row]]:
+    """The batches of one pool in training order."""
+    rng = random.Random(f"review-{seed}-{index}")
+    rows: list[Row] = []
+    for name, share in SHARES.items():
+        tokens = 0
+        while tokens < share * POOL_TOKENS:
+            sample = reviewed(rng, sampled) if name == "review" else getattr(formats, name)(rng)
+            rows.append(encode(sample, tokenizer))
+            tokens += len(rows[-1][0])
+    return sorted_batches(rows, rng)
+
+
+def reviewed(rng: random.Random, pool: Sequence[Sampled]) -> Sample:
+    """A board of 2 to 5 solutions, their review, and the solution that follows from it."""
+    count = rng.choice(SHOWN)
+    if rng.random() < OWN_SHARE:
+        drawn = rng.choice(pool)
+        spec, asked, texts = drawn.spec, drawn.question, rng.sample(drawn.texts, count)
+    else:
+        spec = generator.draw(rng, "train")
+        asked, texts = generator.question(spec, rng), formats.synthetic_texts(spec, count, rng)
+    shown = dict(enumerate(texts, 1))
+    parsed = {number: generator.parse_solution(text) if text else None for number, text in shown.items()}
+    answers = {number: None if value is None else str(value) for number, value in parsed.items()}
+    turn = prompts.debate_turn(
+        asked, [shown], answers=[answers], agent=rng.randint(1, count), layout="board", wording="arkling"
+    )
+    review, right = review_of(spec, asked, shown)
+    solution = right[0] if right else rng.choice(generator.solutions(spec))
+    return Sample(
+        prompt=tuple(turn),
+        completion=f"{OPEN}{review}{CLOSE}{solution}",
+        learn=tuple((text, PEER_WEIGHT) for text in right),
+    )
+
+
+def review_of(spec: Spec, asked: str, shown: dict[int, str | None]) -> tuple[str, list[str]]:
+    """The exact review, and the solutions without a `bad`."""
+    lines, right = [], []
+    for number, text in shown.items():
+        lines.append(f"Solution {number}:")
+        if text is None:
+            lines.append("bad")
+            continue
+        verdicts = generator.check_lines(asked, text)
+        for line, good in zip(text.splitlines(), verdicts, strict=True):
+            lines.append(f"{again(line)} {'ok' if good else 'bad'}")
+            if not good:
+                break
+        else:
+            right.append(text)
+    return "\n".join(lines) + "\n", right
+
+
+def again(line: str) -> str:
+    """A step with its result computed again; what is no step, or has no whole result, as it stands."""
+    left, equals, _ = line.partition(" = ")
+    words = left.split()
+    if not equals or len(words) != 5:
+        return line
+    result = generator.apply(words[3], int(words[2]), int(words[4]))
+    return line if result is None else f"{left} = {result}"
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    """evaluate-model with the new teacher: single, greedy, majority at debate's calls, debate."""
+    from experiments.strategies_arkling import agentark
+
+    teacher = {"path": str(given.out / "model"), "prompts": "arkling"}
+    config = {
+        "run": {"name": f"review-{given.rounds}", "home": str(given.out / "home"), "seed": given.seed},
+        "student": teacher,
+        "teacher": teacher,
+        "debate": {
+            **{"num_agents": 5, "num_rounds": given.rounds, "quorum": 0, "summariser": "never"},
+            "sampling": {"temperature": 0.9, "max_tokens": 640},
+        },
+        "engine": {"max_num_seqs": 256, "shard_size": 250},
+        "evaluation": {"problems": {"source": "arkling", "split": "test", "limit": given.test}},
+    }
+    printed = agentark("evaluate-model", config, folder=given.out)
+    print("\n".join(printed))
+    report = given.out / "home" / "reports" / config["run"]["name"] / "evaluation.json"
+    print(json.dumps(json.loads(report.read_text())["contrasts"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
