@@ -2,13 +2,14 @@
 
     python -m experiments.reviewing_arkling --out DIR --tokens 4000000 --seed 0
 
-The shipped teacher learns to open its debate turns with a review in `<think>`: every shown solution, line by line, with
-the result computed again before the word `ok` or `bad`; a review of a solution ends at its first `bad`. Then it copies
-the first solution without one, or solves anew. Peers see the solution alone. `agentark run evaluate-model` then sets
-debate against single answers and votes on test questions. The model is written to DIR/model; a prompt of a review:
+The shipped teacher learns to open its debate turns with a review in `<think>`: the agent's own solution, every line
+copied with its result, the result computed again beside it, then `ok` or `bad`, up to the first `bad`. What is right it
+gives again; a wrong result it mends and goes on; from a wrong plan it turns to another agent's right solution, or
+solves anew. Peers see the solution alone. `agentark run evaluate-model` then sets debate against single answers and
+votes on test questions. The model is written to DIR/model. A review:
 
-    Step 1: 9 * 22 = 198 ok
-    Step 2: 300 - 198 = 102 bad      (the solution has 92 there)
+    Step 1: 9 * 22 = 198 = 198 ok
+    Step 2: 300 - 198 = 92 = 102 bad
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from agentark_core import prompts
 from agentark_core.arkling import formats, generator, model_path, pretrain
 from agentark_core.arkling.batches import Row, encode, sorted_batches
 from agentark_core.arkling.formats import PEER_WEIGHT, Sample, Sampled
-from agentark_core.arkling.generator import Spec
+from experiments import runs
 
 OPEN, CLOSE = "<think>", "</think>"
 SHARES = {"review": 0.7, "solo": 0.22, "drill": 0.08}
@@ -100,7 +101,7 @@ def pool_batches(tokenizer: Any, *, sampled: Sequence[Sampled], seed: int, index
 
 
 def reviewed(rng: random.Random, pool: Sequence[Sampled]) -> Sample:
-    """A board of 2 to 5 solutions, their review, and the solution that follows from it."""
+    """A board of 2 to 5 solutions, the review of one's own, and the solution that follows from it."""
     count = rng.choice(SHOWN)
     if rng.random() < OWN_SHARE:
         drawn = rng.choice(pool)
@@ -111,50 +112,55 @@ def reviewed(rng: random.Random, pool: Sequence[Sampled]) -> Sample:
     shown = dict(enumerate(texts, 1))
     parsed = {number: generator.parse_solution(text) if text else None for number, text in shown.items()}
     answers = {number: None if value is None else str(value) for number, value in parsed.items()}
-    turn = prompts.debate_turn(
-        asked, [shown], answers=[answers], agent=rng.randint(1, count), layout="board", wording="arkling"
-    )
-    review, right = review_of(spec, asked, shown)
-    solution = right[0] if right else rng.choice(generator.solutions(spec))
+    agent = rng.randint(1, count)
+    turn = prompts.debate_turn(asked, [shown], answers=[answers], agent=agent, layout="board", wording="arkling")
+    paths = generator.solutions(spec)
+    right = [text for text in texts if text in paths]
+    own = shown[agent]
     return Sample(
         prompt=tuple(turn),
-        completion=f"{OPEN}{review}{CLOSE}{solution}",
+        completion=f"{OPEN}{review_of(asked, own)}{CLOSE}{mended(own, right=right, paths=paths, rng=rng)}",
         learn=tuple((text, PEER_WEIGHT) for text in right),
     )
 
 
-def review_of(spec: Spec, asked: str, shown: dict[int, str | None]) -> tuple[str, list[str]]:
-    """The exact review, and the solutions without a `bad`."""
-    lines, right = [], []
-    for number, text in shown.items():
-        lines.append(f"Solution {number}:")
-        if text is None:
-            lines.append("bad")
-            continue
-        verdicts = generator.check_lines(asked, text)
-        for line, good in zip(text.splitlines(), verdicts, strict=True):
-            lines.append(f"{again(line)} {'ok' if good else 'bad'}")
-            if not good:
-                break
-        else:
-            right.append(text)
-    return "\n".join(lines) + "\n", right
+def review_of(asked: str, text: str | None) -> str:
+    """The exact review of one solution."""
+    if text is None:
+        return "bad"
+    lines = []
+    for line, good in zip(text.splitlines(), generator.check_lines(asked, text), strict=True):
+        lines.append(f"{line}{again(line)} {'ok' if good else 'bad'}")
+        if not good:
+            break
+    return "\n".join(lines)
 
 
 def again(line: str) -> str:
-    """A step with its result computed again; what is no step, or has no whole result, as it stands."""
-    left, equals, _ = line.partition(" = ")
-    words = left.split()
-    if not equals or len(words) != 5:
-        return line
+    """` = RESULT`, computed from the operands of a step; nothing for what is no step or has no whole result."""
+    words = line.split()
+    if len(words) != 7:
+        return ""
     result = generator.apply(words[3], int(words[2]), int(words[4]))
-    return line if result is None else f"{left} = {result}"
+    return "" if result is None else f" = {result}"
+
+
+def mended(own: str | None, *, right: Sequence[str], paths: Sequence[str], rng: random.Random) -> str:
+    """One's own solution if it is right, or a path with its plan; else a right one that is shown, or any path."""
+    if own in paths:
+        return str(own)
+    same_plan = [path for path in paths if own and plan(path) == plan(own)]
+    return rng.choice(same_plan or right or paths)
+
+
+def plan(text: str) -> list[str]:
+    """The operators of the steps and the operands of the first: what a slip in a result does not change."""
+    words = [line.split() for line in text.splitlines() if line.startswith("Step")]
+    return [*(step[3] for step in words), *words[0][2:5]] if words else []
 
 
 def evaluate(given: argparse.Namespace) -> None:
     """evaluate-model with the new teacher: single, greedy, majority at debate's calls, debate."""
-    from experiments.strategies_arkling import agentark
-
     teacher = {"path": str(given.out / "model"), "prompts": "arkling"}
     config = {
         "run": {"name": f"review-{given.rounds}", "home": str(given.out / "home"), "seed": given.seed},
@@ -162,12 +168,12 @@ def evaluate(given: argparse.Namespace) -> None:
         "teacher": teacher,
         "debate": {
             **{"num_agents": 5, "num_rounds": given.rounds, "quorum": 0, "summariser": "never"},
-            "sampling": {"temperature": 0.9, "max_tokens": 640},
+            "sampling": {"temperature": 0.9, "max_tokens": 320},
         },
         "engine": {"max_num_seqs": 256, "shard_size": 250},
         "evaluation": {"problems": {"source": "arkling", "split": "test", "limit": given.test}},
     }
-    printed = agentark("evaluate-model", config, folder=given.out)
+    printed = runs.agentark("evaluate-model", config, folder=given.out)
     print("\n".join(printed))
     report = given.out / "home" / "reports" / config["run"]["name"] / "evaluation.json"
     print(json.dumps(json.loads(report.read_text())["contrasts"], indent=1))
