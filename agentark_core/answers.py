@@ -20,7 +20,7 @@ from typing import Literal
 from agentark_core.answer_forms import clean, list_items, normalise, number_words, parse_number, plain_text
 from agentark_core.errors import DataError
 
-Kind = Literal["number", "math", "choice", "text"]
+Kind = Literal["number", "math", "choice", "text", "free"]
 
 KINDS: dict[str, Kind] = {
     "gsm8k": "number",
@@ -30,8 +30,14 @@ KINDS: dict[str, Kind] = {
     "medmcqa": "choice",
     "choice": "choice",
     "text": "text",
+    "hotpotqa": "free",
+    "qasper": "free",
+    "qmsum": "free",
+    "truthfulqa": "free",
+    "free_text": "free",
 }
-"""Task name -> family of rules."""
+"""Task name -> family of rules. Answers of the family `free` are prose: they have scores (text_metrics.py) and no
+verdict."""
 
 MAX_TEXT = 10_000
 """Characters of a response that are read, from its end."""
@@ -72,6 +78,11 @@ _MATH_SPAN = re.compile(
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
 
+_PROSE_MARK = re.compile(
+    r"^[ \t]{0,3}[*_#]{0,4}(?:the )?(?:final )?answer[*_]{0,2}:[*_ \t]{0,4}", re.IGNORECASE | re.MULTILINE
+)
+_TEXT_MACRO = re.compile(r"\\(?:text|textbf|mathrm)\{([^{}]*)\}")
+
 _CHOICE_KEY = re.compile(
     r"[\"']answer(?:_choice|_letter|_index)?\\?[\"']\s{0,3}:[\s\[\"'\\]{0,5}([^\"'\\\n]{0,200})", re.IGNORECASE
 )
@@ -100,6 +111,8 @@ def extract(text: str, *, task: str) -> str | None:
     text = _window(text)
     if kind == "choice":
         return _choice(text)
+    if kind == "free":
+        return _prose(text)
     position, answer = _boxed(text, joined=kind == "math")
     if position >= 0 and answer is None:
         return None
@@ -165,7 +178,7 @@ def _key(answer: str, *, kind: Kind, nesting: int = 0) -> object:
     """A hashable form; equal keys are equivalent answers."""
     if kind == "choice":
         return letter(answer) or plain_text(answer)
-    if kind == "text":
+    if kind in ("text", "free"):
         return plain_text(answer)
     number = parse_number(answer)
     if number is not None:
@@ -214,6 +227,15 @@ def _boxed(text: str, *, joined: bool) -> tuple[int, str | None]:
         return (bare[-1].start(), clean(bare[-1][1])) if bare else (-1, None)
     spans = [(start, end, text[start : end - 1]) for start, end in boxes]
     return boxes[-1][0], _joined(spans if joined else spans[-1:], text=text)
+
+
+def _prose(text: str) -> str | None:
+    """The last box, else what follows the last line that starts with `Answer:`, else the whole text."""
+    position, answer = _boxed(text, joined=False)
+    if position >= 0:
+        return answer and (_TEXT_MACRO.sub(r"\1", answer).strip() or None)
+    marks = list(_PROSE_MARK.finditer(text))
+    return text[marks[-1].end() if marks else 0 :].strip() or None
 
 
 def _joined(spans: list[tuple[int, int, str]], *, text: str) -> str | None:

@@ -23,13 +23,21 @@ CHOICES = ("opa", "opb", "opc", "opd")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowParts:
-    """What is read from one row. row_id is the user's own id (empty: the id follows from the content)."""
+    """What is read from one row. row_id is the user's own id (empty: the id follows from the content).
+
+    context: what the question is about; solution: worked steps to the gold, if the row has them (for worked examples);
+    references, wrong_references: see types.Problem.
+    """
 
     question: str
     gold: str
     task: str
     meta: dict[str, str] = field(default_factory=dict)
     row_id: str = ""
+    context: str = ""
+    solution: str = ""
+    references: tuple[str, ...] = ()
+    wrong_references: tuple[str, ...] = ()
 
 
 def gsm8k(row: dict[str, Any]) -> RowParts:
@@ -37,7 +45,8 @@ def gsm8k(row: dict[str, Any]) -> RowParts:
     answer = text_of(row, "answer")
     if "####" not in answer:
         raise RejectedRow("answer: no gold, it does not end with '#### N'")
-    return RowParts(question=text_of(row, "question"), gold=gold_of(answer, task="gsm8k"), task="gsm8k")
+    gold = gold_of(answer, task="gsm8k")
+    return RowParts(question=text_of(row, "question"), gold=gold, task="gsm8k", solution=answer)
 
 
 def math(row: dict[str, Any]) -> RowParts:
@@ -52,8 +61,8 @@ def math(row: dict[str, Any]) -> RowParts:
     gold = last_boxed(solution) or answer
     if not gold:
         raise RejectedRow("no gold: neither a filled \\boxed{...} in the solution nor an answer")
-    meta = _meta(row, "level", "type", "subject", "unique_id")
-    return RowParts(question=text_of(row, "problem"), gold=gold, task="math", meta=meta)
+    meta = meta_of(row, "level", "type", "subject", "unique_id")
+    return RowParts(question=text_of(row, "problem"), gold=gold, task="math", meta=meta, solution=solution)
 
 
 def medmcqa(row: dict[str, Any], *, base: int) -> RowParts:
@@ -68,7 +77,7 @@ def medmcqa(row: dict[str, Any], *, base: int) -> RowParts:
         raise RejectedRow(f"cop: expected a whole number from {base} to {base + 3}, found {str(row.get('cop'))[:20]!r}")
     choices = [f"{letter}. {text_of(row, key)}" for letter, key in zip("ABCD", CHOICES, strict=True)]
     question = check_text("\n".join([text_of(row, "question"), *choices]), name="question with its choices")
-    meta = _meta(row, "id", "subject_name", "topic_name")
+    meta = meta_of(row, "id", "subject_name", "topic_name")
     return RowParts(question=question, gold="ABCD"[cop - base], task="medmcqa", meta=meta)
 
 
@@ -106,10 +115,12 @@ def metamath(row: dict[str, Any]) -> RowParts:
     task = {"GSM": "gsm8k", "MATH": "math"}.get(kind.partition("_")[0])
     if task is None:
         raise RejectedRow(f"type: expected GSM_... or MATH_..., found {kind[:40]!r}")
-    _, marker, tail = text_of(row, "response").rpartition("The answer is:")
+    response = text_of(row, "response")
+    _, marker, tail = response.rpartition("The answer is:")
     if not marker or not tail.strip():
         raise RejectedRow("response: no gold, it does not end with 'The answer is: X'")
-    return RowParts(question=text_of(row, "query"), gold=gold_of(tail, task=task), task=task, meta=_meta(row, "type"))
+    gold, meta = gold_of(tail, task=task), meta_of(row, "type")
+    return RowParts(question=text_of(row, "query"), gold=gold, task=task, meta=meta, solution=response)
 
 
 def gold_of(text: str, *, task: str) -> str:
@@ -145,7 +156,7 @@ def last_boxed(text: str) -> str:
     return ""
 
 
-def _meta(row: dict[str, Any], *keys: str) -> dict[str, str]:
+def meta_of(row: dict[str, Any], *keys: str) -> dict[str, str]:
     """The named columns as text; those that are missing, null or empty are left out."""
     meta = {}
     for key in keys:

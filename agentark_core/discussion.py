@@ -72,6 +72,10 @@ class Discussion:
         self.config = plan.config
         self.wording = plan.wording
         self.turns: list[Turn] = []
+        self._shots: list[Message] = []
+        for question, answer in problem.shots:
+            self._shots += prompts.first_answer(question, wording=plan.wording)
+            self._shots.append({"role": "assistant", "content": answer})
         self._work_id = work_id
         self._base_seed = plan.base_seed
         self._engine = engine
@@ -124,7 +128,7 @@ class Discussion:
 
         def prompts_with(limit: int) -> list[Prompt]:
             # Tokenising is half of what a discussion costs, so nothing does it again after this.
-            return [self._engine.prompt(chat) for chat in build(lambda turn: text(turn, limit))]
+            return [self._engine.prompt([*self._shots, *chat]) for chat in build(lambda turn: text(turn, limit))]
 
         def text(turn: Turn, limit: int) -> str | None:
             # A truncated text would invite continuation, so only complete solutions are shown.

@@ -1,6 +1,7 @@
 """Arrow tables of problems and verdicts, and debates put together again from committed tables.
 
-A problems row:  {problem_id, dataset, task, question, gold, split, meta}
+A problems row:  {problem_id, dataset, task, question, gold, split, meta}, with {references, wrong_references, shots}
+                 where a problem of the table has any: tables of other problems are what they were before these existed
 A verdicts row:  {work_id, round, agent, label, method, extracted, reason}
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,6 +24,11 @@ PROBLEM_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("problem_id", "dataset", "task", "question", "gold")]
     + [pa.field("split", pa.string(), nullable=False), pa.field("meta", pa.string(), nullable=False)]
 )
+LIST_FIELDS = [
+    pa.field("references", pa.list_(pa.string())),
+    pa.field("wrong_references", pa.list_(pa.string())),
+    pa.field("shots", pa.list_(pa.list_(pa.string()))),
+]
 VERDICT_SCHEMA = pa.schema(
     [
         pa.field("work_id", pa.string(), nullable=False),
@@ -40,12 +47,23 @@ def problems_to_table(problems: Sequence[Problem]) -> pa.Table:
     names = [name for name in PROBLEM_SCHEMA.names if name != "meta"]
     columns = {name: [getattr(problem, name) for problem in problems] for name in names}
     columns["meta"] = [json.dumps(problem.meta, sort_keys=True) for problem in problems]
-    return pa.table(columns, schema=PROBLEM_SCHEMA)
+    table = pa.table(columns, schema=PROBLEM_SCHEMA)
+    for field in LIST_FIELDS:
+        values = [getattr(problem, field.name) for problem in problems]
+        if any(values):
+            table = table.append_column(field, pa.array(values, field.type))
+    return table
 
 
 def table_to_problems(table: pa.Table) -> list[Problem]:
     """The inverse of `problems_to_table`."""
-    return [Problem(**{**row, "meta": json.loads(row["meta"])}) for row in table.to_pylist()]
+    return [_problem(row) for row in table.to_pylist()]
+
+
+def _problem(row: dict[str, Any]) -> Problem:
+    lists = {field.name: tuple(row.get(field.name) or ()) for field in LIST_FIELDS}
+    lists["shots"] = tuple(map(tuple, lists["shots"]))
+    return Problem(**{**row, "meta": json.loads(row["meta"]), **lists})
 
 
 def verdicts_to_table(verdicts: Mapping[TurnKey, Verdict]) -> pa.Table:

@@ -32,8 +32,11 @@ class Problem:
     """One question with its gold answer.
 
     problem_id is stable across runs: "<dataset>-<16 hex digits of the content hash>".
-    task names the verifier's rules: gsm8k | gsm8k_reversed | math | medmcqa | number | choice | text.
-    question is the whole text that a model sees (choices included).
+    task names the verifier's rules: gsm8k | gsm8k_reversed | math | medmcqa | number | choice | text; or prose, which
+    has scores and no verdict: hotpotqa | qasper | qmsum | truthfulqa | free_text.
+    question is the whole text that a model is asked (choices and context included); shots are (question, answer) pairs
+    that it is shown before.
+    references: every accepted answer of prose, gold first (empty elsewhere); wrong_references: known falsehoods.
     """
 
     problem_id: str
@@ -43,6 +46,9 @@ class Problem:
     gold: str
     split: str = "train"
     meta: dict[str, str] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
+    wrong_references: tuple[str, ...] = ()
+    shots: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

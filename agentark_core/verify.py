@@ -5,8 +5,8 @@ r"""Verdicts for many cases, and for a file of them: is the final answer of each
 
 Two stages: the rules of verify_rules.py in microseconds; for what they leave, two short formulas go to killable
 children (verify_pool.py) where Math-Verify decides. `undecided` is never counted as wrong: its method is "timeout",
-"memory", "too_large" (refused before any algebra), "unparsed" or "choice" (no option named). A judge, if one is given,
-takes only these (judge.py); its method is "judge".
+"memory", "too_large" (refused before any algebra), "unparsed", "choice" (no option named) or "free_text" (prose).
+A judge, if one is given, takes only these (judge.py); its method is "judge".
 
 In a file's table status is correct | incorrect | undecided | bad_row; a bad row (broken JSON, a missing or wrong-typed
 field, an unknown task, a repeated id) keeps its place, with the reason in `method`. The table appears whole or never.

@@ -62,6 +62,8 @@ def verify_fast(response: str, *, gold: str, task: str, question: str = "") -> V
     answer, gold = answer_and_gold(response, gold=gold, task=task)
     if answer is None:
         return Verdict(label="incorrect", method="no_answer", extracted=None, reason="no final answer found")
+    if kind == "free":
+        return Verdict(label="undecided", method="free_text", extracted=answer, reason="prose has scores, no verdict")
     if kind == "choice":
         return _verify_choice(answer, gold=gold, question=question)
     if kind == "text":
@@ -91,6 +93,8 @@ def form_fault(answer: str, *, gold: str, question: str) -> str:
 def answer_and_gold(response: str, *, gold: str, task: str) -> tuple[str | None, str]:
     """Both as compared: of a gold that is a whole solution (`... #### 72`, `\\boxed{72}`) its answer, of an answer that
     is an equation where the gold is none the right side."""
+    if kind_of(task) == "free":
+        return extract(response, task=task), gold
     if "\\boxed" in gold or "####" in gold or "\n" in gold:
         gold = extract(gold, task=task) or gold
     answer = extract(response, task=task)

@@ -126,7 +126,7 @@ def load_problems(
         bad_rows += dropped
     if not kept:
         raise EmptyDataset(f"{loaded.source}: every question is also a held-out test question; choose another split")
-    shape = config.model_dump(mode="json", exclude={"license"})  # to state it later makes no other questions
+    shape = problems.shape(config)
     key = fingerprint(
         "problems",
         config=shape,

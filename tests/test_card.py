@@ -20,9 +20,10 @@ from agentark_core.dynamics import dynamics
 from agentark_core.errors import ConfigError, CorruptData, DataError
 from agentark_core.extraction import KINDS, ExtractJob
 from agentark_core.ledger import Store
-from agentark_core.problems import LICENCES, licence_of, state_licence
+from agentark_core.problems import licence_of, state_licence
 from agentark_core.records import debates_to_table
 from agentark_core.shards import shard_meta
+from agentark_core.sources import LICENCES
 from agentark_core.stored import read_debates, read_verdicts
 from agentark_core.terminal import safe
 from agentark_core.types import Debate

@@ -9,10 +9,26 @@ from pydantic import Field, model_validator
 from agentark_core.config.base import Name, Section
 
 
+Source = Literal[
+    "arkling",
+    "gsm8k",
+    "math",
+    "math500",
+    "medmcqa",
+    "metamath",
+    "hotpotqa",
+    "qasper",
+    "qmsum",
+    "truthfulqa",
+    "truthfulqa_mc",
+    "file",
+]
+
+
 class ProblemsConfig(Section):
     """Which questions, and how to read them."""
 
-    source: Literal["arkling", "gsm8k", "math", "medmcqa", "metamath", "file"] = Field(
+    source: Source = Field(
         "arkling", description="Benchmark, the embedded arkling task, or `file` for your own JSONL/CSV/Parquet."
     )
     path: str = Field("", description="File to read (.jsonl, .json, .csv, .parquet, also .gz). Not used by arkling.")
@@ -23,8 +39,20 @@ class ProblemsConfig(Section):
     question_column: str = Field("question", description="`file` only: column with the question.")
     answer_column: str = Field("answer", description="`file` only: column with the gold answer.")
     id_column: str = Field("", description="`file` only: column with ids; empty derives the id from the content.")
-    task: Literal["gsm8k", "math", "medmcqa", "number", "choice", "text"] = Field(
-        "math", description="`file` only: the verifier's rules for this data."
+    task: Literal["gsm8k", "math", "medmcqa", "number", "choice", "text", "free_text"] = Field(
+        "math", description="`file` only: the verifier's rules for this data; free_text is scored, not verified."
+    )
+    context_column: str = Field("", description="`file` with task free_text only: column with what a question is about.")
+    max_context_tokens: int = Field(
+        0,
+        ge=0,
+        description="A longer context loses its middle, and the number of tokens left out is kept and reported; 0 "
+        "never cuts, so that a prompt over the model's context ends as over_context.",
+    )
+    tokenizer: str = Field("", description="Model (hub id, directory) in whose tokens max_context_tokens counts.")
+    few_shot: int = Field(0, ge=0, le=64, description="Worked examples before each question; 0 is zero-shot.")
+    few_shot_path: str = Field(
+        "", description="File of the same format with examples; empty: the benchmark's training split on the hub."
     )
     max_bad_row_share: float = Field(
         0.01, ge=0, le=1, description="Stop before any engine starts if more than this share of the rows is bad."
@@ -32,6 +60,18 @@ class ProblemsConfig(Section):
     license: str = Field(
         "", description="Licence of the questions, for data cards; empty: the benchmark's own, or not stated."
     )
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Self:
+        if self.max_context_tokens and not self.tokenizer:
+            raise ValueError("max_context_tokens counts tokens of a model: name it in tokenizer (hub id or directory)")
+        if self.few_shot_path and not self.few_shot:
+            raise ValueError("few_shot_path is not used: set few_shot to a number of examples, or leave it empty")
+        if self.few_shot and self.source == "arkling":
+            raise ValueError("the arkling models know their own prompts only: leave few_shot at 0")
+        if self.context_column and (self.source, self.task) != ("file", "free_text"):
+            raise ValueError("context_column needs source file and task free_text")
+        return self
 
 
 class ModelConfig(Section):
