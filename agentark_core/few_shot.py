@@ -55,8 +55,8 @@ def draw_shots(
             shots.append((problem.question, shot_answer(part.solution, gold=part.gold)))
     if dropped > len(shots):
         raise ConfigError(
-            f"problems.few_shot: {dropped} of {len(parts)} rows drawn from {table.source} ask questions that are tested;"
-            " name a file of training questions in problems.few_shot_path"
+            f"problems.few_shot: {dropped} of {len(parts)} rows drawn from {table.source} ask tested questions; "
+            "name a file of training questions in problems.few_shot_path"
         )
     if len(shots) < config.few_shot:
         raise ConfigError(

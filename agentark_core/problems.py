@@ -36,6 +36,9 @@ CUT = "context_tokens_cut"
 """Key of Problem.meta: tokens that were left out of the context; absent where it is whole."""
 
 REPEATED = "same question and gold as row "
+REPEATING = {"metamath", "qasper"}
+"""Sources whose repeats are no sign of a broken file: MetaMathQA holds many answers to one question by design (AnsAug),
+and L-Eval's QASPER has three papers twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +72,8 @@ def load(config: ProblemsConfig, *, seed: int = 0) -> LoadedProblems:
     dataset = config.dataset or config.source
     make = partial(make_problem, dataset=dataset, split=config.split, budget=budget)
     problems, bad = _collect(table, make=lambda row: make(rule(row)))
-    # MetaMathQA holds many answers to one question by design (AnsAug), so its repeats are no sign of a broken file.
-    counted = [row for row in bad if not (config.source == "metamath" and row.reason.startswith(REPEATED))]
+    by_design = config.source in REPEATING
+    counted = [row for row in bad if not (by_design and row.reason.startswith(REPEATED))]
     _check_bad_rows(counted, good=len(problems), limit=config.max_bad_row_share, source=table.source)
     template = prompt_revision(config.task if config.source == "file" else config.source)
     revisions = [table.revision, template, budget.revision if budget else ""]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentark_core.benchmark_prompts import asked
@@ -61,8 +62,8 @@ def qasper_questions(row: dict[str, Any]) -> Expanded:
         )
         if len(questions) != len(outputs):
             raise RejectedRow(f"{len(questions)} instructions and {len(outputs)} outputs; expected one of each")
-        answered = [(question, [output]) for question, output in zip(questions, outputs, strict=True)]
-        yield from _merged(answered, context=text_of(row, "input"), ids=[])
+        asked_of = [_Asked(question, [output]) for question, output in zip(questions, outputs, strict=True)]
+        yield from _merged(asked_of, context=text_of(row, "input"))
         return
     qas = row.get("qas")
     if not isinstance(qas, dict):
@@ -70,13 +71,14 @@ def qasper_questions(row: dict[str, Any]) -> Expanded:
     questions, answers = _texts(qas.get("question"), name="qas.question"), _list(qas, "answers")
     if len(questions) != len(answers):
         raise RejectedRow(f"qas: {len(questions)} questions and {len(answers)} answers; expected one of each")
-    given = [_list(entry, "answer") if isinstance(entry, dict) else [] for entry in answers]
-    answered = [
-        (question, [_qasper_answer(one) for one in annotators])
-        for question, annotators in zip(questions, given, strict=True)
+    ids = _texts(qas.get("question_id"), name="qas.question_id")
+    if len(ids) != len(questions):
+        raise RejectedRow(f"qas: {len(questions)} questions and {len(ids)} ids; expected one of each")
+    asked_of = [
+        _Asked(question, [_qasper_answer(one) for one in _list(_object(entry), "answer")], {"id": name})
+        for question, entry, name in zip(questions, answers, ids, strict=True)
     ]
-    ids = _texts(qas.get("question_id", []), name="qas.question_id")
-    yield from _merged(answered, context=_paper(row), ids=ids)
+    yield from _merged(asked_of, context=_paper(row))
 
 
 def qmsum_queries(row: dict[str, Any]) -> Expanded:
@@ -89,10 +91,12 @@ def qmsum_queries(row: dict[str, Any]) -> Expanded:
         for said in map(_object, _list(row, "meeting_transcripts"))
     ]
     context = check_text("\n".join(lines), name="meeting_transcripts")
-    for kind in ("general", "specific"):
-        queries = map(_object, _list(row, f"{kind}_query_list"))
-        answered = [(text_of(query, "query"), [text_of(query, "answer")]) for query in queries]
-        yield from _merged(answered, context=context, ids=[], kind=kind)
+    queries = [
+        _Asked(text_of(query, "query"), [text_of(query, "answer")], {"kind": kind})
+        for kind in ("general", "specific")
+        for query in map(_object, _list(row, f"{kind}_query_list"))
+    ]
+    yield from _merged(queries, context=context)
 
 
 def document(row: dict[str, Any], *, task: str) -> RowParts:
@@ -229,16 +233,23 @@ def _qasper_answer(answer: object) -> str:
     raise RejectedRow("an annotation without an answer")
 
 
-def _merged(answered: list[tuple[str, list[str]]], *, context: str, ids: list[str], kind: str = "") -> Expanded:
-    """One row a different question of a document."""
-    references: dict[str, dict[str, None]] = {}
-    first: dict[str, int] = {}
-    for number, (question, answers) in enumerate(answered):
-        references.setdefault(question.strip(), {}).update(dict.fromkeys(answers))
-        first.setdefault(question.strip(), number)
-    for question, answers_of in references.items():
-        row = {"question": question, "context": context, "references": list(answers_of), "kind": kind}
-        yield row | ({"id": ids[first[question]]} if len(ids) == len(answered) else {})
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One question about a document, with its answers and further columns of its row."""
+
+    question: str
+    answers: list[str]
+    more: dict[str, str] = field(default_factory=dict)
+
+
+def _merged(asked_of: list[_Asked], *, context: str) -> Expanded:
+    """One row a different question of a document; columns are those of the first time it is asked."""
+    rows: dict[str, dict[str, Any]] = {}
+    for one in asked_of:
+        question = one.question.strip()
+        row = rows.setdefault(question, {"question": question, "context": context, "references": [], **one.more})
+        row["references"] += [answer for answer in one.answers if answer not in row["references"]]
+    yield from rows.values()
 
 
 def _object(value: object) -> dict[str, Any]:

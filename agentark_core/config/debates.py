@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from agentark_core.config.base import Name, Section
 
-
 Source = Literal[
     "arkling",
     "gsm8k",
@@ -42,7 +41,7 @@ class ProblemsConfig(Section):
     task: Literal["gsm8k", "math", "medmcqa", "number", "choice", "text", "free_text"] = Field(
         "math", description="`file` only: the verifier's rules for this data; free_text is scored, not verified."
     )
-    context_column: str = Field("", description="`file` with task free_text only: column with what a question is about.")
+    context_column: str = Field("", description="`file` with task free_text: column with what a question is about.")
     max_context_tokens: int = Field(
         0,
         ge=0,
