@@ -1,4 +1,4 @@
-"""What judge.py and selector.py share: a model of their own is asked for JSON of a schema, many cases at once.
+"""What judge.py, selector.py and qualities.py share: a model of their own is asked for JSON of a schema, many at once.
 
 Replies are hostile text: engines enforce a schema where they can, and `read_json` reads a whole finished reply or
 nothing.
@@ -47,6 +47,11 @@ def fitting_prompt(messages: Sequence[Message], *, engine: Generates, max_tokens
     ]
     prompt = engine.prompt(clean)
     return prompt if prompt.length + max_tokens <= engine.max_model_len else None
+
+
+def quoted(text: str) -> str:
+    """The text with `> ` before every line, so that none can look like the prompt's own."""
+    return "\n".join(f"> {line}" for line in text.splitlines())
 
 
 async def ask_each(cases: Sequence[Case], ask: Callable[[Case], Awaitable[Answer]]) -> list[Answer]:

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
+
+from agentark_core.prompts import Wording, first_answer
+from agentark_core.types import Message
 
 PLAIN = "{question}"
 ASKED: dict[str, str] = {
@@ -49,6 +53,14 @@ def shot_answer(solution: str, *, gold: str) -> str:
     while (shorter := _LAST_LINE.sub("", steps).rstrip()) != steps:
         steps = shorter
     return f"{steps}\n\\boxed{{{gold}}}".lstrip()
+
+
+def shot_chat(shots: Sequence[tuple[str, str]], *, wording: Wording) -> list[Message]:
+    """Worked examples (question, reply) as the turns that come before every chat about a problem."""
+    chat: list[Message] = []
+    for question, reply in shots:
+        chat += [*first_answer(question, wording=wording), {"role": "assistant", "content": reply}]
+    return chat
 
 
 def prompt_revision(name: str) -> str:

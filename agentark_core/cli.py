@@ -186,6 +186,39 @@ def audit(
 
 
 @app.command()
+def perplexity(
+    run: Annotated[str, typer.Argument(help="Fingerprint of a debate run.")],
+    model: Annotated[str, typer.Option("--model", help="Hub id, model directory or arkling:student.")],
+    sample: Annotated[int, typer.Option(min=1, help="Questions to draw.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """How likely a model finds the reasoning in a run's first answers: mean perplexity of the reasoning tokens."""
+    from agentark_core.reasoning_view import perplexity_text
+
+    typer.echo(perplexity_text(home, run, model=model, sample=sample, seed=seed))
+
+
+@app.command()
+def qualities(
+    run: Annotated[str, typer.Argument(help="Fingerprint of a debate run.")],
+    judge: Judge,
+    sample: Annotated[int, typer.Option(min=1, help="Questions to draw.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Let an LLM rate how a run's first answers reason: four qualities from 1 to 5, and how far to trust the judge.
+
+    It rates all of them twice with other seeds; on arkling its scores are set against exact step checks.
+    """
+    from agentark_core.local_judge import open_judge
+    from agentark_core.reasoning_view import qualities_text
+
+    with open_judge(judge) as opened:
+        typer.echo(qualities_text(home, run, judge=opened, sample=sample, seed=seed))
+
+
+@app.command()
 def debates(
     run: Annotated[str, typer.Option("--run", help="Fingerprint of a debate run; default: list the runs.")] = "",
     show: Annotated[str, typer.Option("--show", help="Id of one debate (work id or question id): print it.")] = "",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from agentark_core import answers, prompts
+from agentark_core.benchmark_prompts import shot_chat
 from agentark_core.config import DebateConfig
 from agentark_core.engines.base import Prompt, Request
 from agentark_core.ledger import request_seed
@@ -72,10 +73,7 @@ class Discussion:
         self.config = plan.config
         self.wording = plan.wording
         self.turns: list[Turn] = []
-        self._shots: list[Message] = []
-        for question, answer in problem.shots:
-            self._shots += prompts.first_answer(question, wording=plan.wording)
-            self._shots.append({"role": "assistant", "content": answer})
+        self._shots = shot_chat(problem.shots, wording=plan.wording)
         self._work_id = work_id
         self._base_seed = plan.base_seed
         self._engine = engine

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from agentark_core.config import EngineConfig, JudgeConfig, load, parse
 from agentark_core.engines.base import Engine
@@ -12,6 +13,8 @@ from agentark_core.errors import ConfigError
 from agentark_core.judge import JudgeCase, JudgeSetup, judge, merge, setup, undecided
 from agentark_core.types import Verdict
 from agentark_core.verify import Case
+
+T = TypeVar("T")
 
 SETTINGS = (".yaml", ".yml", ".json")
 
@@ -43,7 +46,10 @@ class LocalJudge:
 
     def judge(self, cases: Sequence[JudgeCase]) -> list[Verdict]:
         """One verdict a case, in order; see judge.judge. Raises EngineError."""
-        verdicts = self._runner.run(self._judge(cases)) if cases else []
+        if not cases:
+            return []
+        config = self.setup.config
+        verdicts = self.run(lambda engine: judge(cases, engine=engine, votes=config.votes, sampling=config.sampling))
         self.decided += sum(verdict.label != "undecided" for verdict in verdicts)
         return verdicts
 
@@ -52,13 +58,17 @@ class LocalJudge:
         left = undecided(cases, verdicts)
         return merge(verdicts, dict(zip(left, self.judge(list(left.values())), strict=True)))
 
-    async def _judge(self, cases: Sequence[JudgeCase]) -> list[Verdict]:
-        config = self.setup.config
-        if self._engine is None:
-            from agentark_core.engines.opening import open_engine
+    def run(self, ask: Callable[[Engine], Awaitable[T]]) -> T:
+        """What ask(engine) returns; the engine starts if it has not yet. Raises EngineError."""
 
-            self._engine = open_engine(config.model, self.setup.engine, home=Path())
-        return await judge(cases, engine=self._engine, votes=config.votes, sampling=config.sampling)
+        async def asked() -> T:
+            if self._engine is None:
+                from agentark_core.engines.opening import open_engine
+
+                self._engine = open_engine(self.setup.config.model, self.setup.engine, home=Path())
+            return await ask(self._engine)
+
+        return self._runner.run(asked())
 
 
 def open_judge(model: str) -> LocalJudge:

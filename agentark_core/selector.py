@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentark_core import model_files
-from agentark_core.asking import ask_each, engine_of, fitting_prompt, read_json
+from agentark_core.asking import ask_each, engine_of, fitting_prompt, quoted, read_json
 from agentark_core.config import EngineConfig, ModelConfig, SamplingConfig, SelectorConfig
 from agentark_core.discussion import Generates
 from agentark_core.diverse import diverse
@@ -114,16 +114,12 @@ def messages(choice: Choice) -> list[Message]:
     text = SELECT.format(
         number=len(choice.traces),
         limit=_limit(choice),
-        question=_quoted(choice.question),
+        question=quoted(choice.question),
         solutions="\n\n".join(
-            f"Solution {number}:\n{_quoted(trace)}" for number, trace in enumerate(choice.traces, start=1)
+            f"Solution {number}:\n{quoted(trace)}" for number, trace in enumerate(choice.traces, start=1)
         ),
     )
     return [{"role": "user", "content": text}]
-
-
-def _quoted(text: str) -> str:
-    return "\n".join(f"> {line}" for line in text.splitlines())
 
 
 def _limit(choice: Choice) -> int:

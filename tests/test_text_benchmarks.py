@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scripted import Scripted, boxed
 
 from agentark_core import problems, records
 from agentark_core.config import DebateConfig, ProblemsConfig
@@ -19,7 +20,6 @@ from agentark_core.discussion import Discussion, Plan
 from agentark_core.errors import ConfigError
 from agentark_core.ledger import fingerprint
 from agentark_core.types import Problem
-from tests.scripted import Scripted, boxed
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="shared data not present")

@@ -19,6 +19,7 @@ from transformers import AutoModelForTokenClassification
 from agentark_core import model_files
 from agentark_core.chat import ChatFormat
 from agentark_core.errors import DataError, ModelError
+from agentark_core.length_batches import length_batches
 from agentark_core.step_tokens import tokenise
 from agentark_core.steps import STEPS_VERSION, split
 from agentark_core.training.planning import tokenizer_digest
@@ -84,7 +85,7 @@ class PRM:
                     f"{self._context}; limit max_tokens or use another model"
                 )
         found: list[list[float]] = [[] for _ in rows]
-        for batch in _batches([len(ids) for ids, _ in rows]):
+        for batch in length_batches([len(ids) for ids, _ in rows], tokens=TOKENS_PER_BATCH):
             for row, scores in zip(batch, self._forward([rows[row] for row in batch]), strict=True):
                 found[row] = scores
         return found
@@ -99,14 +100,3 @@ class PRM:
         mask = torch.arange(length, device=self.model.device) < lengths[:, None]
         out = self.model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, :, 0].float().sigmoid()
         return [scores[positions].tolist() for scores, (_, positions) in zip(out.cpu(), rows, strict=True)]
-
-
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Row numbers, of similar length together, up to TOKENS_PER_BATCH tokens a batch with padding (or one row)."""
-    batches: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= TOKENS_PER_BATCH:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches

@@ -22,10 +22,8 @@ def load(base: Path, *, config: SFTConfig) -> Any:
     Weights are float32, so that small updates count; those under adapters, which do not change, have the autocast type
     (not under ZeRO-3, which wants one type for all).
     """
-    described = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    kind = AutoModelForImageTextToText if "vision_config" in described else AutoModelForCausalLM
     narrow = config.lora is not None and config.zero_stage < 3
-    model = kind.from_pretrained(
+    model = model_class(base).from_pretrained(
         base,
         dtype=getattr(torch, config.dtype) if narrow else torch.float32,
         attn_implementation=config.attention,
@@ -37,6 +35,12 @@ def load(base: Path, *, config: SFTConfig) -> Any:
     for weight in model.parameters():
         weight.requires_grad_(id(weight) in trained)
     return model
+
+
+def model_class(base: Path) -> Any:
+    """The auto class that loads a model directory: one with an image encoder has its own."""
+    described = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    return AutoModelForImageTextToText if "vision_config" in described else AutoModelForCausalLM
 
 
 def adapters(model: Any, *, lora: LoRAConfig) -> Any:
