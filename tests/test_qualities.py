@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import subprocess
 import sys
@@ -188,8 +189,15 @@ def test_the_table_shows_means_and_how_far_to_trust_the_judge(tmp_path: Path, mo
 
 
 def test_perplexity_of_a_run_says_what_it_left_out(tmp_path: Path) -> None:
-    text = perplexity_text(run_home(tmp_path), RUN, model="arkling:student", sample=4, seed=0)
-    assert "left out: 4 without reasoning" in text or "(mean of" in text
+    debates = [make_debate(n, [[n]], gold=n) for n in range(1, 5)] + [make_debate(6, [[None]], gold=6)]
+    for place in range(3):
+        (turn,) = debates[place].turns
+        reasons = dataclasses.replace(turn, text=f"Step 1: {place} + 1 = {place + 1}\n\\boxed{{{place + 1}}}")
+        debates[place] = dataclasses.replace(debates[place], turns=(reasons,))
+    commit_debates(make_home(tmp_path, [debate.problem for debate in debates]), "00000", debates)
+    text = perplexity_text(tmp_path, RUN, model="arkling:student", sample=9, seed=0)
+    assert "(mean of 3 samples, 95 % bootstrap interval;" in text
+    assert "left out: 1 without reasoning, 0 over the model's context; 1 questions of the run have no" in text
 
 
 REAL = """
