@@ -14,13 +14,13 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from agentark_core import evaluation, evaluation_report, model_files, strategies, yields
+from agentark_core import evaluation, evaluation_report, model_files, records, strategies, text_scores, yields
 from agentark_core.config import DebateConfig, EngineConfig, EvaluateConfig, ModelConfig
 from agentark_core.judge import setup
-from agentark_core.ledger import atomic_write_text
+from agentark_core.ledger import Store, atomic_write_text
 from flows import stage
 from flows.debate_stage import complete_debates
-from tasks.evaluation_tasks import Answer, score
+from tasks.evaluation_tasks import Answer, score, score_prose
 from tasks.trace_tasks import DebateSpec, ProblemSet
 
 Method = tuple[str, DebateSpec, Answer]
@@ -132,6 +132,9 @@ def evaluate_model(
             rows=problems.rows,
         )
         paths = write_report(report, folder=home / "reports" / config.run.name, learned=learned or [])
+        prose = {name: score_prose(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods}
+        if any(prose.values()):
+            paths += _write_scores(prose, problems=problems, config=config, home=home)
         for path in paths:
             run.log_artifact(path)
         for (name, spec, _), row in zip(methods, report.rows, strict=True):
@@ -149,6 +152,18 @@ def write_report(report: evaluation.EvalReport, *, folder: Path, learned: list[y
     atomic_write_text(folder / "evaluation.md", _markdown(report, learned))
     evaluation_report.plot(report, folder / "evaluation.png")
     return [folder / name for name in ("evaluation.json", "evaluation.md", "evaluation.png")]
+
+
+def _write_scores(
+    scores: dict[str, dict[str, dict[str, float]]], *, problems: ProblemSet, config: EvaluateConfig, home: Path
+) -> list[Path]:
+    """scores.json and scores.md of a test set in prose."""
+    store = Store(home, stage="problems", fingerprint=problems.fingerprint)
+    questions = records.table_to_problems(store.read(shards=problems.shards))
+    paths, text = text_scores.write(scores, questions=questions, folder=home / "reports" / config.run.name)
+    get_run_logger().info("\n%s", text)
+    create_markdown_artifact(text, key="scores")
+    return paths
 
 
 def _markdown(report: evaluation.EvalReport, learned: list[yields.Row]) -> str:

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from agentark_core import answers
 from agentark_core.stored import JudgeKey, read_debates, read_verdicts
+from agentark_core.text_metrics import score_text
 from agentark_core.types import Debate, MethodResult, Turn
 from tasks.trace_tasks import DebateSpec
 
@@ -44,6 +45,18 @@ def score(name: str, *, spec: DebateSpec, answer: Answer, home: Path, judge: Jud
         calls=calls,
         details={"fingerprint": spec.fingerprint},
     )
+
+
+@task(task_run_name="score prose {name}", cache_policy=NO_CACHE)
+def score_prose(name: str, *, spec: DebateSpec, answer: Answer, home: Path) -> dict[str, dict[str, float]]:
+    """Scores of the deciding turn of every question whose answer is prose; empty for a test set with verdicts."""
+    scores: dict[str, dict[str, float]] = {}
+    for debate in read_debates(home, fingerprint=spec.fingerprint):
+        if answers.kind_of(debate.problem.task) != "free":
+            return {}
+        turn = deciding_turn(debate, answer=answer)
+        scores[debate.problem.problem_id] = score_text(debate.problem, turn.text if turn else "")
+    return scores
 
 
 def deciding_turn(debate: Debate, *, answer: Answer) -> Turn | None:

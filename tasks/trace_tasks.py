@@ -17,7 +17,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from agentark_core import prompts, records, strategies
+from agentark_core import prompts, records, strategies, text_scores
 from agentark_core.cluster.ray_pool import EnginePool
 from agentark_core.config import DebateConfig, ModelConfig, ProblemsConfig
 from agentark_core.discussion import Plan
@@ -149,6 +149,8 @@ def load_problems(
         get_run_logger().warning(
             "%d rows kept aside in %s; first: row %d: %s", len(bad_rows), path, bad_rows[0].row, bad_rows[0].reason
         )
+    if cut := text_scores.cut_note(kept):
+        get_run_logger().warning("%s", cut)
     return ProblemSet(
         fingerprint=key,
         dataset=config.dataset or config.source,
