@@ -29,7 +29,7 @@ Scores = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRow:
-    """One metric of one method over n questions. difference, with its interval: minus the first method (whose is None)."""
+    """One metric of one method over n questions. difference, with its interval: minus the first method (there None)."""
 
     method: str
     metric: str

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from agentark_core import problems
+from agentark_core.config import ProblemsConfig
 from agentark_core.errors import ConfigError, ModelError
 from agentark_core.text_metrics import (
     bertscore,
@@ -22,6 +24,8 @@ from agentark_core.text_metrics import (
 )
 from agentark_core.types import Problem
 from agentark_core.verify_rules import verify_fast
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 F1 = [
     ("The cat sat.", "a CAT, sat", 100.0),  # articles, case and punctuation do not count
@@ -125,6 +129,23 @@ def test_truthfulqa_compares_the_nearest_true_with_the_nearest_false_reference()
 def test_hostile_responses_get_scores(task: str, text: str) -> None:
     scores = score_text(problem(task, "Red.", wrong=("Blue.",)), text)
     assert all(-100 <= value <= 100 for value in scores.values())
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="shared data not present")
+@pytest.mark.parametrize(
+    ("source", "file", "metric"),
+    [
+        ("hotpotqa", "hotpotqa/dev_distractor_sample100.jsonl", "f1"),
+        ("qasper", "qasper/leval_scientific_qa.jsonl", "f1"),
+        ("qmsum", "qmsum/val.jsonl.gz", "rougeL"),
+        ("truthfulqa", "truthfulqa/TruthfulQA.csv", "rouge1"),
+    ],
+)
+def test_every_published_gold_scores_in_full_against_itself(source: str, file: str, metric: str) -> None:
+    config = ProblemsConfig.model_validate({"source": source, "path": str(SHARED / file), "limit": 40})
+    for asked in problems.load(config).problems:
+        for response in (f"Steps.\n\\boxed{{{asked.gold}}}", f"Steps.\nAnswer: {asked.gold}"):
+            assert score_text(asked, response)[metric] == pytest.approx(100), asked.gold
 
 
 # ---- BERTScore

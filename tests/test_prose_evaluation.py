@@ -1,0 +1,69 @@
+"""evaluate-model on questions in prose: cut contexts, worked examples and scores from the file to the report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agentark_core.stored import debate_runs, read_debates
+from agentark_core.text_metrics import score_text
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def rows(first: int, last: int) -> list[dict[str, object]]:
+    return [
+        {
+            "id": str(number),
+            "question": f"How many apples has person {number}?",
+            "answer": f"{number} apples",
+            "context": {"title": [f"Person {number}"], "sentences": [[f"He has {number} apples. "] * 30]},
+        }
+        for number in range(first, last)
+    ]
+
+
+@pytest.mark.slow
+def test_prose_is_scored_from_file_to_report(agentark: Cli, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for name, made in {"test": rows(0, 4), "train": rows(10, 20)}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    problems = {
+        "source": "hotpotqa",
+        "path": str(tmp_path / "test.jsonl"),
+        "split": "test",
+        "max_context_tokens": 30,
+        "tokenizer": "arkling:student",
+        "few_shot": 1,
+        "few_shot_path": str(tmp_path / "train.jsonl"),
+    }
+    config = {
+        "run": {"name": "test", "home": str(home)},
+        "student": {"path": "arkling:student"},
+        "debate": {"num_agents": 1, "num_rounds": 1, "sampling": {"temperature": 0.9, "max_tokens": 48}},
+        "engine": {"shard_size": 4, "max_num_seqs": 8},
+        "evaluation": {"problems": problems},
+    }
+    done = agentark("run", "evaluate-model", config)
+    assert "4 of 4 contexts were longer than the budget" in done.stdout + done.stderr
+    folder = home / "reports" / "test"
+    written = json.loads((folder / "scores.json").read_text())
+    assert {row["metric"] for row in written["rows"]} == {"em", "f1", "rouge1", "rouge2", "rougeL"}
+    assert all(row["n"] == 4 and row["low"] <= row["mean"] <= row["high"] for row in written["rows"])
+    assert "lost their middle" in (folder / "scores.md").read_text()
+    debates = [debate for run in debate_runs(home) for debate in read_debates(home, fingerprint=run)]
+    assert len(debates) == 8
+    expected = {name: set[str]() for name in written["questions"]}
+    for debate in debates:
+        (turn,) = debate.turns
+        assert "tokens left out here" in debate.problem.question and len(debate.problem.shots) == 1
+        scores = score_text(debate.problem, turn.text if turn.answer is not None else "")
+        found = [name for name, scored in written["questions"].items() if scored[debate.problem.problem_id] == scores]
+        assert found
+        for name in found:
+            expected[name].add(debate.problem.problem_id)
+    assert all(len(answered) == 4 for answered in expected.values())
