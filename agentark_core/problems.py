@@ -45,8 +45,9 @@ and L-Eval's QASPER has three papers twice."""
 class LoadedProblems:
     """What `load` returns.
 
-    revision is the sha256 of the file's bytes, "<hub id>@<commit>", or the arkling version and split. source is the
-    file or hub id; for MedMCQA it also says from where `cop` was found to count.
+    revision is the sha256 of the file's bytes, "<hub id>@<commit>", or the arkling version and split; what else shapes
+    the questions follows behind `+`: the prompt's template, the budget of contexts, the file of worked examples.
+    source is the file or hub id; for MedMCQA it also says from where `cop` was found to count.
     """
 
     problems: tuple[Problem, ...]
