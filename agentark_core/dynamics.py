@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from math import sqrt
 
-from agentark_core.evaluation import wilson
 from agentark_core.records import TurnKey
 from agentark_core.rounds import solutions, vote_label
+from agentark_core.statistics import wilson
 from agentark_core.types import Debate, Verdict
 
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
@@ -45,6 +45,26 @@ class Dynamics:
     to_right_in: dict[int, Share]
     to_wrong_in: dict[int, Share]
     minority: dict[int, Share]
+
+
+def self_correction(debates: Iterable[Debate], verdicts: Mapping[TurnKey, Verdict]) -> Share | None:
+    """Of the agents who were wrong in a round before their last, those whose last solution is right.
+
+    Undecided and unfinished solutions are left out. None if no agent was wrong before its last round. Every agent that
+    answers again at T > 0 corrects some errors by chance: read it beside the agents that went wrong (to_wrong).
+    """
+    found = [0] * 6
+    for debate in debates:
+        judged: dict[int, list[bool]] = defaultdict(list)
+        for turns in solutions(debate).values():
+            for turn in turns:
+                if turn.status == "ok" and (label := verdicts[turn.key].label) != "undecided":
+                    judged[turn.agent].append(label == "correct")
+        ended = [right[-1] for right in judged.values() if not all(right[:-1])]
+        if ended:
+            k, n = sum(ended), len(ended)
+            _increase(found, [1, k, n, k * k, k * n, n * n])
+    return _ratio(*found) if found[0] else None
 
 
 Tally = dict[str, dict[str, list[int]]]

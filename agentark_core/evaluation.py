@@ -7,6 +7,8 @@ Choices, all of them visible in the report:
 - Paired tests use only the questions that are decided for both methods, and say how many (`PairedTest.n`).
 - All intervals are 95 %. Single proportions: Wilson (1927). Paired differences: Newcombe (1998), method 10.
 - p-values: exact McNemar, then Holm's correction over the whole report (all rows and contrasts are one family).
+- A difference that is not significant has the one that would have been found beside it (`PairedTest.detectable`).
+- Retention and accuracy per 1,000 tokens are ratios over questions, with bootstrap intervals (statistics.ratio).
 
 Example row: student, 412 of 600 correct, 3 undecided, accuracy 0.687 [0.648, 0.722], 61.0 completion tokens and 1 call
 a question, +9.3 points [+6.1, +12.6] against the base model, p = 1e-7.
@@ -16,13 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import hypot, sqrt
 from typing import Any
 
+from agentark_core.dynamics import Share
 from agentark_core.errors import DataError
+from agentark_core.statistics import (
+    ALPHA,
+    Estimate,
+    detectable_difference,
+    holm,
+    mcnemar,
+    newcombe,
+    ratio,
+    wilson,
+)
 from agentark_core.types import MethodResult
-
-_Z = 1.959963984540054  # 97.5 % point of the normal distribution
 
 Outcomes = Mapping[str, bool | None]
 
@@ -33,7 +43,9 @@ class PairedTest:
 
     n: questions decided for both; only_a, only_b: correct for one method alone. difference, low, high: accuracy of a
     minus accuracy of b in percentage points, with its 95 % interval. p_value: exact McNemar, two-sided; p_holm: after
-    Holm's correction over the report (None outside a report).
+    Holm's correction over the report (None outside a report). detectable: in percentage points, the true difference
+    found significant at ALPHA over the number of comparisons with a chance of 80 %, at the discordance seen; None where
+    the difference is significant, outside a report, or if n is too small for any.
     """
 
     n: int
@@ -44,11 +56,18 @@ class PairedTest:
     high: float
     p_value: float
     p_holm: float | None = None
+    detectable: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalRow:
-    """One method. accuracy, low, high are shares in [0, 1] of all n questions; tokens and calls are per question."""
+    """One method. accuracy, low, high are shares in [0, 1] of all n questions; tokens and calls are per question.
+
+    retention: its accuracy over that of the report's reference, on all questions. per_1000_tokens: correct answers for
+    1,000 completion tokens. Both None where the report has no reference; retention also where that is never right, the
+    other also where tokens by question are not known. self_correction: of agents that were wrong before their last
+    round, those who end right (dynamics.self_correction); None where nobody answers twice.
+    """
 
     name: str
     model: str
@@ -62,6 +81,9 @@ class EvalRow:
     prompt_tokens_per_question: float
     calls_per_question: float
     vs_baseline: PairedTest | None
+    retention: Estimate | None = None
+    per_1000_tokens: Estimate | None = None
+    self_correction: Share | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,61 +97,14 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalReport:
-    """Methods in the order given, each against the baseline, and the extra contrasts."""
+    """Methods in the order given, each against the baseline, and the extra contrasts. reference: the debate whose
+    accuracy is to be retained, if there is one."""
 
     baseline: str
     n: int
     rows: tuple[EvalRow, ...]
     contrasts: tuple[Contrast, ...]
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion, in [0, 1]; (0, 1) if n is 0."""
-    if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes of {n}: expected 0 <= successes <= n")
-    if n == 0:
-        return 0.0, 1.0
-    p, z2 = successes / n, _Z * _Z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided McNemar p-value: twice the smaller tail of Binomial(only_a + only_b, 1/2), at most 1."""
-    m = only_a + only_b
-    term, tail = 1, 0
-    for k in range(min(only_a, only_b) + 1):
-        tail += term
-        term = term * (m - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**m)
-
-
-def newcombe(both: int, only_a: int, only_b: int, neither: int) -> tuple[float, float]:
-    """95 % interval of p_a - p_b for paired proportions, in [-1, 1].
-
-    Newcombe, Statistics in Medicine 17 (1998) 2635-2650, method 10: Wilson limits of both proportions, combined
-    with the correlation phi of the 2 x 2 table, its numerator corrected by n/2 towards 0 when positive.
-    """
-    n = both + only_a + only_b + neither
-    a, b = both + only_a, both + only_b
-    p_a, p_b = a / n, b / n
-    low_a, high_a = wilson(a, n)
-    low_b, high_b = wilson(b, n)
-    covariance: float = both * neither - only_a * only_b
-    if covariance > 0:
-        covariance = max(covariance - n / 2, 0.0)
-    scale = sqrt(a * (n - a) * b * (n - b))
-    phi = covariance / scale if scale else 0.0
-
-    def spread(x: float, y: float) -> float:
-        return sqrt(max(hypot(x, y) ** 2 - 2 * phi * x * y, 0.0))
-
-    difference = p_a - p_b
-    return (
-        max(difference - spread(p_a - low_a, high_b - p_b), -1.0),
-        min(difference + spread(high_a - p_a, p_b - low_b), 1.0),
-    )
+    reference: str | None = None
 
 
 def paired(a: Outcomes, b: Outcomes) -> PairedTest:
@@ -153,25 +128,23 @@ def paired(a: Outcomes, b: Outcomes) -> PairedTest:
     )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, running = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = running
-    return adjusted
-
-
-def compare(results: Sequence[MethodResult], *, baseline: str, contrasts: Sequence[tuple[str, str]] = ()) -> EvalReport:
+def compare(
+    results: Sequence[MethodResult],
+    *,
+    baseline: str,
+    contrasts: Sequence[tuple[str, str]] = (),
+    reference: str | None = None,
+) -> EvalReport:
     """Rows in the order given, each but the baseline tested against it, plus the contrasts (a minus b).
+
+    reference: the debate; every row then has its retention and its accuracy per 1,000 tokens.
 
     Raises DataError if a name is unknown or used twice, or if the methods did not answer the same questions.
     """
     by_name = {result.name: result for result in results}
     if len(by_name) < len(results):
         raise DataError("two methods have the same name; give each method its own")
-    for name in (baseline, *(name for pair in contrasts for name in pair)):
+    for name in (baseline, *(name for pair in contrasts for name in pair), *([reference] if reference else [])):
         if name not in by_name:
             raise DataError(f"no results of a method named {name!r}; there are: {', '.join(by_name) or 'none'}")
     _check_same_questions(results)
@@ -184,11 +157,21 @@ def compare(results: Sequence[MethodResult], *, baseline: str, contrasts: Sequen
 
     tests = [None if name == baseline else test(name, baseline) for name in by_name]
     tests += [test(a, b) for a, b in contrasts]
-    adjusted = iter(holm([t.p_value for t in tests if t is not None]))
-    tests = [replace(t, p_holm=next(adjusted)) if t is not None else None for t in tests]
-    rows = [_row(result, vs_baseline=t) for result, t in zip(results, tests[: len(results)], strict=True)]
+    family = [t.p_value for t in tests if t is not None]
+    adjusted = iter(holm(family))
+    tests = [_in_family(t, p_holm=next(adjusted), size=len(family)) if t is not None else None for t in tests]
+    of = by_name[reference] if reference else None
+    rows = [_row(result, vs_baseline=t, of=of) for result, t in zip(results, tests[: len(results)], strict=True)]
     extra = [Contrast(a=a, b=b, test=t) for (a, b), t in zip(contrasts, tests[len(results) :], strict=True)]
-    return EvalReport(baseline=baseline, n=rows[0].n, rows=tuple(rows), contrasts=tuple(extra))
+    return EvalReport(baseline=baseline, n=rows[0].n, rows=tuple(rows), contrasts=tuple(extra), reference=reference)
+
+
+def _in_family(test: PairedTest, *, p_holm: float, size: int) -> PairedTest:
+    """The test as one of `size` in a report."""
+    detectable = None
+    if p_holm >= ALPHA:
+        detectable = detectable_difference(test.n, discordant=test.only_a + test.only_b, alpha=ALPHA / size)
+    return replace(test, p_holm=p_holm, detectable=None if detectable is None else 100 * detectable)
 
 
 def to_json(report: EvalReport) -> dict[str, Any]:
@@ -202,16 +185,24 @@ def from_json(data: Mapping[str, Any]) -> EvalReport:
     def test(fields: dict[str, Any] | None) -> PairedTest | None:
         return PairedTest(**fields) if fields is not None else None
 
+    def row(fields: dict[str, Any]) -> EvalRow:
+        kinds = {"retention": Estimate, "per_1000_tokens": Estimate, "self_correction": Share}
+        found = {name: kind(**fields[name]) for name, kind in kinds.items() if fields.get(name)}  # older reports: none
+        return EvalRow(**{**fields, **found, "vs_baseline": test(fields["vs_baseline"])})
+
     return EvalReport(
         baseline=data["baseline"],
         n=data["n"],
-        rows=tuple(EvalRow(**{**row, "vs_baseline": test(row["vs_baseline"])}) for row in data["rows"]),
+        rows=tuple(row(fields) for fields in data["rows"]),
         contrasts=tuple(Contrast(**{**item, "test": test(item["test"])}) for item in data["contrasts"]),
+        reference=data.get("reference"),
     )
 
 
-def _row(result: MethodResult, *, vs_baseline: PairedTest | None) -> EvalRow:
+def _row(result: MethodResult, *, vs_baseline: PairedTest | None, of: MethodResult | None) -> EvalRow:
+    """of: the method whose accuracy is to be retained."""
     n = len(result.outcomes)
+    corrected = result.details.get("self_correction")
     correct = sum(outcome is True for outcome in result.outcomes.values())
     low, high = wilson(correct, n)
     return EvalRow(
@@ -227,7 +218,16 @@ def _row(result: MethodResult, *, vs_baseline: PairedTest | None) -> EvalRow:
         prompt_tokens_per_question=result.prompt_tokens / n,
         calls_per_question=result.calls / n,
         vs_baseline=vs_baseline,
+        retention=ratio(_right(result), [of.outcomes[key] is True for key in result.outcomes]) if of else None,
+        per_1000_tokens=ratio(_right(result), [result.tokens[key] / 1_000 for key in result.outcomes])
+        if of and result.tokens
+        else None,
+        self_correction=Share(**corrected) if corrected else None,
     )
+
+
+def _right(result: MethodResult) -> list[bool]:
+    return [outcome is True for outcome in result.outcomes.values()]
 
 
 def _check_same_questions(results: Sequence[MethodResult]) -> None:

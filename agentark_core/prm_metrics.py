@@ -15,25 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from agentark_core.errors import DataError
-from agentark_core.evaluation import PairedTest, paired, wilson
+from agentark_core.evaluation import PairedTest, paired
+from agentark_core.statistics import Array, Estimate, share
 
 RESAMPLES = 1_000
 BINS = 10
-
-Array = np.ndarray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A figure with its 95 % interval, over n units (named by what returns it)."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +140,9 @@ def calibration(
     for number in np.unique(bins_S):
         inside = bins_S == number
         n, right = int(inside.sum()), int(labels[inside].sum())
-        low, high = wilson(right, n)
-        share = Estimate(value=right / n, low=low, high=high, n=n)
         edges = number / BINS, (number + 1) / BINS
-        table.append(Bin(low=edges[0], high=edges[1], mean_score=float(scores[inside].mean()), right=share))
+        mean_score = float(scores[inside].mean())
+        table.append(Bin(low=edges[0], high=edges[1], mean_score=mean_score, right=share(right, n)))
 
     def error(weights_S: Array) -> float:
         gaps_G = np.bincount(bins_S, weights=weights_S * (labels - scores), minlength=BINS)
@@ -198,17 +183,12 @@ def best_of_n(
         anyone.append(any(right))
     n = len(best)
     return BestOfN(
-        best=_share(sum(best.values()), n),
-        majority=_share(sum(majority.values()), n),
+        best=share(sum(best.values()), n),
+        majority=share(sum(majority.values()), n),
         single=sum(single) / n,
-        any=_share(sum(anyone), n),
+        any=share(sum(anyone), n),
         test=paired(best, majority),
     )
-
-
-def _share(successes: int, n: int) -> Estimate:
-    low, high = wilson(successes, n)
-    return Estimate(value=successes / n, low=low, high=high, n=n)
 
 
 def _estimate(value: Callable[[Array], float], questions: Sequence[str], *, n: int | None = None) -> Estimate:

@@ -187,7 +187,8 @@ class SFTExample:
 class MethodResult:
     """What one way of answering did on the test questions.
 
-    outcomes maps problem_id to True (correct), False (incorrect) or None (undecided or no verdict).
+    outcomes maps problem_id to True (correct), False (incorrect) or None (undecided or no verdict). tokens: the
+    completion tokens of each question, where they are known; their sum is completion_tokens.
     """
 
     name: str
@@ -196,4 +197,5 @@ class MethodResult:
     completion_tokens: int
     prompt_tokens: int
     calls: int
+    tokens: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)

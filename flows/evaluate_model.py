@@ -119,10 +119,12 @@ def evaluate_model(
             complete_debates(list(specs.values()), model=model, engine=engine, home=home, judge=judge)
         judge_key = judge.key if judge else None
         results = [score(name, spec=spec, answer=answer, home=home, judge=judge_key) for name, spec, answer in methods]
+        discussed = f"teacher {config.debate.strategy}"
         report = evaluation.compare(
             results,
             baseline=results[0].name,
-            contrasts=_contrasts([m[0] for m in methods], discussed=f"teacher {config.debate.strategy}"),
+            contrasts=_contrasts([m[0] for m in methods], discussed=discussed),
+            reference=discussed if config.teacher else None,
         )
         dataset = run.log_dataset(
             name=problems.dataset,
@@ -174,9 +176,11 @@ def _markdown(report: evaluation.EvalReport, learned: list[yields.Row]) -> str:
 
 
 def _contrasts(names: list[str], *, discussed: str) -> list[tuple[str, str]]:
-    """The discussion against the single agent at the same temperature, greedy, and majority vote at the same calls."""
+    """The discussion against the single agent at the same temperature, greedy, and majority vote at the same calls; the
+    distilled student against the teacher alone and the discussion."""
     others = [name for name in names if name in ("teacher single", "teacher greedy") or "majority@" in name]
-    return [(discussed, other) for other in others]
+    taught = ["teacher greedy", discussed] if others else []
+    return [(discussed, other) for other in others] + [("distilled student greedy", other) for other in taught]
 
 
 def _engine(config: EvaluateConfig, *, model: ModelConfig) -> EngineConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from agentark_core import answers
+from agentark_core.dynamics import self_correction
 from agentark_core.stored import JudgeKey, read_debates, read_verdicts
 from agentark_core.text_metrics import score_text
 from agentark_core.types import Debate, MethodResult, Turn
@@ -27,23 +29,27 @@ def score(name: str, *, spec: DebateSpec, answer: Answer, home: Path, judge: Jud
     """
     verdicts = read_verdicts(home, debates=spec.fingerprint, judge=judge)
     outcomes: dict[str, bool | None] = {}
-    prompt_tokens = completion_tokens = calls = 0
+    tokens: dict[str, int] = {}
+    prompt_tokens = calls = 0
     for debate in read_debates(home, fingerprint=spec.fingerprint):
         counted = debate.turns if answer != "vote" else [t for t in debate.turns if t != debate.summary]
         prompt_tokens += sum(turn.prompt_tokens for turn in counted)
-        completion_tokens += sum(turn.completion_tokens for turn in counted)
+        tokens[debate.problem.problem_id] = sum(turn.completion_tokens for turn in counted)
         calls += len(counted)
         turn = deciding_turn(debate, answer=answer)
         label = verdicts[(turn.work_id, turn.round, turn.agent)].label if turn else "incorrect"
         outcomes[debate.problem.problem_id] = None if label == "undecided" else label == "correct"
+    again = read_debates(home, fingerprint=spec.fingerprint) if spec.debate.num_rounds > 1 else []
+    corrected = self_correction(again, verdicts)
     return MethodResult(
         name=name,
         model=spec.model.path,
         outcomes=outcomes,
-        completion_tokens=completion_tokens,
+        completion_tokens=sum(tokens.values()),
         prompt_tokens=prompt_tokens,
         calls=calls,
-        details={"fingerprint": spec.fingerprint},
+        tokens=tokens,
+        details={"fingerprint": spec.fingerprint, "self_correction": asdict(corrected) if corrected else None},
     )
 
 

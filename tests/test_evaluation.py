@@ -13,16 +13,25 @@ from scipy.stats import binomtest
 
 from agentark_core.answers import majority
 from agentark_core.errors import DataError
-from agentark_core.evaluation import compare, from_json, holm, mcnemar, newcombe, paired, to_json, wilson
+from agentark_core.evaluation import compare, from_json, paired, to_json
 from agentark_core.evaluation_report import plot, render_markdown, render_text
+from agentark_core.statistics import detectable_difference, holm, mcnemar, newcombe, ratio, wilson
 from agentark_core.types import MethodResult
 
 
-def result(name: str, outcomes: str, *, tokens: int = 100, calls: int = 10) -> MethodResult:
+def result(
+    name: str, outcomes: str, *, tokens: int = 100, calls: int = 10, by_question: dict[str, int] | None = None
+) -> MethodResult:
     """Outcomes as text, one question a character: 1 correct, 0 incorrect, ? undecided."""
     values = {f"q-{i}": {"1": True, "0": False, "?": None}[c] for i, c in enumerate(outcomes)}
     return MethodResult(
-        name=name, model=f"model-of-{name}", outcomes=values, completion_tokens=tokens, prompt_tokens=40, calls=calls
+        name=name,
+        model=f"model-of-{name}",
+        outcomes=values,
+        completion_tokens=tokens,
+        prompt_tokens=40,
+        calls=calls,
+        tokens=by_question or {},
     )
 
 
@@ -164,7 +173,7 @@ def test_markdown_escapes_cells() -> None:
     markdown = render_markdown(compare([result("a|b<script>", "10"), result("c", "11")], baseline="c"))
     assert r"a\|b&lt;script>" in markdown
     lines = [line for line in markdown.splitlines() if line.startswith("| ")]
-    assert {line.replace(r"\|", "").count("|") for line in lines} == {8}
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {8, 9}, "methods and tests"
 
 
 def test_plot_writes_a_png(tmp_path: Path) -> None:
@@ -179,3 +188,45 @@ def test_plot_writes_a_png(tmp_path: Path) -> None:
 def test_p_values_of_many_discordant_pairs_do_not_overflow() -> None:
     assert mcnemar(2600, 2400) == pytest.approx(binomtest(2400, 5000).pvalue, rel=1e-9)
     assert math.isfinite(mcnemar(20_000, 0))
+
+
+def test_a_difference_that_is_not_significant_has_the_detectable_one_beside_it() -> None:
+    base = result("base", "0" * 60 + "1" * 60)
+    better, same = result("better", "1" * 60 + "1" * 60), result("same", "0" * 57 + "111" + "1" * 57 + "000")
+    report = compare([base, better, same], baseline="base")
+    found, other = report.rows[1].vs_baseline, report.rows[2].vs_baseline
+    assert found is not None and other is not None
+    assert found.detectable is None, "significant"
+    expected = detectable_difference(120, discordant=6, alpha=0.05 / 2)
+    assert expected is not None and other.detectable == 100 * expected
+    assert f"{other.detectable:.1f} |" in render_markdown(report)
+    assert render_text(report).count("MDD") == 2, "heading and note"
+
+
+def test_retention_and_accuracy_for_tokens_stand_beside_a_debate() -> None:
+    tokens = {f"q-{i}": 10 * (1 + i % 3) for i in range(12)}
+    student = result("student", "110011001100", tokens=240, by_question=tokens)
+    debate = result("debate", "1111111100??", tokens=999)
+    report = compare([student, debate], baseline="student", reference="debate")
+    row = report.rows[0]
+    assert row.retention is not None and row.per_1000_tokens is not None
+    assert row.retention == ratio([c == "1" for c in "110011001100"], [True] * 8 + [False] * 4)
+    assert row.retention.value == 6 / 8 and row.per_1000_tokens.value == pytest.approx(6 / 0.24)
+    assert report.rows[1].per_1000_tokens is None, "its tokens by question are not known"
+    text = render_text(report)
+    assert "retention % [95 %]" in text and "75.0 [" in text and "(reference)" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert from_json(json.loads(json.dumps(to_json(report), allow_nan=False))) == report
+    assert "retention" not in render_text(compare([student, debate], baseline="student"))
+    with pytest.raises(DataError, match="no results of a method named 'x'"):
+        compare([student, debate], baseline="student", reference="x")
+
+
+def test_a_report_of_an_older_version_is_still_read() -> None:
+    report = compare([result("a", "1010"), result("b", "11?1")], baseline="a")
+    data = to_json(report)
+    del data["reference"]
+    for row in data["rows"]:
+        del row["retention"], row["per_1000_tokens"], row["self_correction"]
+        (row["vs_baseline"] or {}).pop("detectable", None)
+    assert from_json(data).rows[0] == report.rows[0]

@@ -6,6 +6,7 @@ import dataclasses
 
 from debate_helpers import make_debate
 
+from agentark_core.dynamics import self_correction
 from agentark_core.records import TurnKey
 from agentark_core.rounds import flips
 from agentark_core.types import Debate, Verdict
@@ -65,3 +66,19 @@ def test_missing_answers_shortened_prompts_and_summaries() -> None:
     assert (second.to_right, second.to_wrong, second.pairs) == (2, 0, 3)
     assert (first.correct, second.correct) == (0, 1)
     assert flips([], {}) == []
+
+
+def test_self_correction_counts_agents_that_were_wrong_before_their_last_round() -> None:
+    found = self_correction(DEBATES, verdicts_of(DEBATES))
+    # Question 1: agents 2 and 3 were wrong and end right. Question 2: agent 2 was wrong and stays so; agent 1 was right
+    # until the last round. Question 3 has one round.
+    assert found is not None
+    assert (found.k, found.n, found.questions) == (2, 3, 2)
+    assert found.low <= found.share == 2 / 3 <= found.high
+    assert self_correction(DEBATES[2:], verdicts_of(DEBATES)) is None
+    one_round = {
+        **verdicts_of(DEBATES),
+        DEBATES[0].turns[-1].key: Verdict(label="undecided", method="x", extracted=None),
+    }
+    found = self_correction(DEBATES[:1], one_round)
+    assert found is not None and (found.k, found.n) == (1, 1), "agent 3 has no decided round after its error"
