@@ -157,21 +157,25 @@ def compare(
 
     tests = [None if name == baseline else test(name, baseline) for name in by_name]
     tests += [test(a, b) for a, b in contrasts]
-    family = [t.p_value for t in tests if t is not None]
-    adjusted = iter(holm(family))
-    tests = [_in_family(t, p_holm=next(adjusted), size=len(family)) if t is not None else None for t in tests]
+    tests = in_family(tests)
     of = by_name[reference] if reference else None
     rows = [_row(result, vs_baseline=t, of=of) for result, t in zip(results, tests[: len(results)], strict=True)]
     extra = [Contrast(a=a, b=b, test=t) for (a, b), t in zip(contrasts, tests[len(results) :], strict=True)]
     return EvalReport(baseline=baseline, n=rows[0].n, rows=tuple(rows), contrasts=tuple(extra), reference=reference)
 
 
-def _in_family(test: PairedTest, *, p_holm: float, size: int) -> PairedTest:
-    """The test as one of `size` in a report."""
-    detectable = None
-    if p_holm >= ALPHA:
-        detectable = detectable_difference(test.n, discordant=test.only_a + test.only_b, alpha=ALPHA / size)
-    return replace(test, p_holm=p_holm, detectable=None if detectable is None else 100 * detectable)
+def in_family(tests: Sequence[PairedTest | None]) -> list[PairedTest | None]:
+    """The tests of one report, with Holm's correction over all of them and what those not significant could find."""
+    family = [test.p_value for test in tests if test is not None]
+    adjusted = iter(holm(family))
+
+    def corrected(test: PairedTest) -> PairedTest:
+        p_holm, detectable = next(adjusted), None
+        if p_holm >= ALPHA:
+            detectable = detectable_difference(test.n, discordant=test.only_a + test.only_b, alpha=ALPHA / len(family))
+        return replace(test, p_holm=p_holm, detectable=None if detectable is None else 100 * detectable)
+
+    return [None if test is None else corrected(test) for test in tests]
 
 
 def to_json(report: EvalReport) -> dict[str, Any]:

@@ -75,6 +75,27 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Worded:
+    """A problem with its wording. words: who, other and thing, those that the wording has (more do no harm)."""
+
+    spec: Spec
+    wording: str
+    words: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        """The question."""
+        return "Q: " + self.wording.format(**self.words, **self.spec.params)
+
+    @property
+    def gold(self) -> int:
+        """The answer. The values must be usable."""
+        solved = solve(self.spec)
+        assert solved is not None, self.spec
+        return solved[0][-1][3]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepCheck:
     """What is true of one `Step` line. arithmetic: the equation holds; available: both operands are numbers of the
     question or results of earlier lines; both False when the line cannot be parsed."""
@@ -139,22 +160,28 @@ def question(spec: Spec, rng: random.Random) -> str:
     """One wording of the problem, with names and things drawn from rng."""
     who, other = rng.sample(NAMES, 2)
     wording = rng.choice(FAMILIES[spec.family].wordings)
-    return "Q: " + wording.format(who=who, other=other, thing=rng.choice(THINGS), **spec.params)
+    return Worded(spec=spec, wording=wording, words={"who": who, "other": other, "thing": rng.choice(THINGS)}).text
 
 
 def parse_question(text: str) -> Spec:
     """The problem that `question` worded. Raises DataError if text is none of its wordings."""
-    for family, pattern in _wordings():
+    return parse_wording(text).spec
+
+
+def parse_wording(text: str) -> Worded:
+    """The problem and its words, as `question` chose them. Raises DataError if text is none of its wordings."""
+    for family, wording, pattern in _wordings():
         if match := pattern.fullmatch(text):
             spec = Spec(family, tuple(int(match[name]) for name in FAMILIES[family].ranges))
             if solve(spec) is not None:
-                return spec
+                words = {name: word for name, word in match.groupdict().items() if name not in FAMILIES[family].ranges}
+                return Worded(spec=spec, wording=wording, words=words)
     raise DataError(f"not a question of arkling: {text[:80]!r}; only the generator's own problems have exact labels")
 
 
 @cache
-def _wordings() -> list[tuple[str, re.Pattern[str]]]:
-    """(family, pattern with a group for each parameter) of every wording."""
+def _wordings() -> list[tuple[str, str, re.Pattern[str]]]:
+    """(family, wording, pattern with a group for each parameter and word) of every wording."""
     patterns = []
     for family in FAMILIES.values():
         for wording in family.wordings:
@@ -163,12 +190,11 @@ def _wordings() -> list[tuple[str, re.Pattern[str]]]:
                 pattern += re.escape(words)
                 if name in seen:
                     pattern += f"(?P={name})"
-                elif name in family.ranges:
-                    seen.add(name)
-                    pattern += rf"(?P<{name}>\d{{1,9}})"
                 elif name is not None:
-                    pattern += r"[A-Za-z]{1,20}"
-            patterns.append((family.name, re.compile(pattern, re.ASCII)))
+                    seen.add(name)
+                    form = r"\d{1,9}" if name in family.ranges else r"[A-Za-z]{1,20}"
+                    pattern += f"(?P<{name}>{form})"
+            patterns.append((family.name, wording, re.compile(pattern, re.ASCII)))
     return patterns
 
 

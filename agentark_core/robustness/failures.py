@@ -1,0 +1,154 @@
+"""Failures: questions that are right as they are and wrong when perturbed; their rate against the gate.
+
+    perturbation  asked  right clean  broke  mended  failure rate % [95 %]  gate       difference, points
+    renamed         600          245     31      28     12.7 [9.1, 17.4]    fail       -0.5 [-3.0, +2.0]
+
+A model that guesses breaks some answers and mends others by chance, at temperature 0 too, so `mended` stands beside
+`broke`, and the difference of the two has its paired test. Undecided answers are in neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from agentark_core import markdown, terminal
+from agentark_core.errors import DataError
+from agentark_core.evaluation import Outcomes, PairedTest, in_family, paired
+from agentark_core.robustness.perturbations import PERTURBATIONS
+from agentark_core.statistics import Estimate, share, unpaired
+
+GATE = 0.01
+"""A failure rate is to be below this."""
+
+Judgement = Literal["pass", "fail", "not shown"]
+
+COLUMNS = ("perturbation", "asked", "right clean", "broke", "mended", "failure % [95 %]", "< 1 %")
+TESTS = ("difference, points [95 %]", "p (Holm)")
+NOTE = (
+    "asked: questions that the perturbation applies to. broke: right clean, wrong perturbed; mended: the other way. "
+    "failure: broke of right clean, Wilson interval; < 1 %: pass if the whole interval is below, fail if none of it is, "
+    "else not shown (0 of 381 is the least that passes). difference: perturbed minus clean, as in the table above. "
+    "numbers asks other questions, so what breaks there includes ordinary errors."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """One perturbation. asked: perturbed questions; left_out: reason -> questions that were not asked. rate: of the
+    questions that are right clean and decided both times; None if there is none. test: perturbed minus clean."""
+
+    name: str
+    asked: int
+    left_out: dict[str, int]
+    right_clean: int
+    broke: int
+    mended: int
+    rate: Estimate | None
+    judgement: Judgement
+    test: PairedTest | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What came of one perturbation: the outcomes by the id of the clean question, and why others were not asked."""
+
+    name: str
+    outcomes: Outcomes
+    left_out: dict[str, int]
+
+
+def table(clean: Outcomes, asked: Sequence[Asked]) -> list[Failures]:
+    """A row for each perturbation; one family of tests."""
+    rows = [_row(clean, found) for found in asked]
+    return [replace(row, test=test) for row, test in zip(rows, in_family([row.test for row in rows]), strict=True)]
+
+
+def _row(clean: Outcomes, asked: Asked) -> Failures:
+    both = [
+        (clean[key], found) for key, found in asked.outcomes.items() if clean[key] is not None and found is not None
+    ]
+    right_clean = sum(before is True for before, _ in both)
+    broke = sum(before is True and after is False for before, after in both)
+    rate = share(broke, right_clean) if right_clean else None
+    try:
+        test = paired(asked.outcomes, clean)
+    except DataError:
+        test = None
+    return Failures(
+        name=asked.name,
+        asked=len(asked.outcomes),
+        left_out=asked.left_out,
+        right_clean=right_clean,
+        broke=broke,
+        mended=sum(before is False and after is True for before, after in both),
+        rate=rate,
+        judgement=judge(rate),
+        test=test,
+    )
+
+
+def judge(rate: Estimate | None) -> Judgement:
+    """Whether a failure rate is shown to be below the gate, or at or above it."""
+    if rate is None or rate.low < GATE <= rate.high:
+        return "not shown"
+    return "pass" if rate.high < GATE else "fail"
+
+
+def drop(clean: Outcomes, other: Outcomes) -> Estimate:
+    """Accuracy on other questions (out of distribution) minus that on clean ones, in [-1, 1]: unpaired, Newcombe."""
+    shares = [share(sum(found is True for found in part.values()), len(part)) for part in (other, clean)]
+    return unpaired(*shares)
+
+
+def render_text(rows: Sequence[Failures]) -> str:
+    """The table, what was left out and why, and a note, for a terminal."""
+    page = terminal.page()
+    made = terminal.table(*COLUMNS, *TESTS)
+    for row in rows:
+        terminal.add_row(made, *_cells(row))
+    page.print(made)
+    for line in _left_out(rows):
+        page.print(line)
+    page.print(NOTE)
+    return terminal.text(page)
+
+
+def render_markdown(rows: Sequence[Failures]) -> str:
+    """The same as Markdown."""
+    parts = [markdown.table((*COLUMNS, *TESTS), [_cells(row) for row in rows], left=1), *_left_out(rows), NOTE]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _cells(row: Failures) -> tuple[str, ...]:
+    test = row.test
+    return (
+        row.name,
+        str(row.asked),
+        str(row.right_clean),
+        str(row.broke),
+        str(row.mended),
+        terminal.share(row.broke, row.right_clean),
+        row.judgement,
+        "-" if test is None else f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]",
+        "-" if test is None or test.p_holm is None else f"{test.p_holm:.3f}",
+    )
+
+
+def _left_out(rows: Sequence[Failures]) -> list[str]:
+    lines = []
+    for row in rows:
+        for reason, count in row.left_out.items():
+            lines.append(f"{row.name} ({PERTURBATIONS[row.name].what}): {count} not asked, {reason}")
+    return lines
+
+
+def from_json(rows: Sequence[Mapping[str, object]]) -> list[Failures]:
+    """The rows whose `dataclasses.asdict` these are."""
+    kinds = {"rate": Estimate, "test": PairedTest}
+    found = [
+        {**row, **{name: kind(**row[name]) for name, kind in kinds.items() if row[name] is not None}}  # type: ignore
+        for row in rows
+    ]
+    return [Failures(**fields) for fields in found]
