@@ -18,12 +18,16 @@ from agentark_core import evaluation, evaluation_report, model_files, records, s
 from agentark_core.config import DebateConfig, EngineConfig, EvaluateConfig, ModelConfig
 from agentark_core.judge import setup
 from agentark_core.ledger import Store, atomic_write_text
-from flows import stage
+from flows import robustness_stage, stage
 from flows.debate_stage import complete_debates
+from flows.robustness_stage import Robustness
 from tasks.evaluation_tasks import Answer, score, score_prose
 from tasks.trace_tasks import DebateSpec, ProblemSet
 
 Method = tuple[str, DebateSpec, Answer]
+
+STUDENT = "distilled student greedy"
+"""The row that answers perturbed questions too."""
 
 
 def single(config: EvaluateConfig, *, temperature: float) -> DebateConfig:
@@ -111,10 +115,13 @@ def evaluate_model(
         methods += student_methods("base student", model=config.base, config=config, problems=problems)
     methods += student_methods("distilled student", model=config.student, config=config, problems=problems)
     methods += teacher_methods(config, problems=problems)
+    student = next(spec for name, spec, _ in methods if name == STUDENT)
+    perturbed = robustness_stage.prepare(student, config=config, home=home)
     judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)
     with stage.tracked("evaluate-model", config=config, home=home, parent_run_id=parent_run_id) as run:
         for model in dict.fromkeys(spec.model for _, spec, _ in methods):
             specs = {spec.name: spec for _, spec, _ in methods if spec.model == model}
+            specs |= {spec.name: spec for spec in perturbed.specs if spec.model == model}
             engine = _engine(config, model=model)
             complete_debates(list(specs.values()), model=model, engine=engine, home=home, judge=judge)
         judge_key = judge.key if judge else None
@@ -126,6 +133,8 @@ def evaluate_model(
             contrasts=_contrasts([m[0] for m in methods], discussed=discussed),
             reference=discussed if config.teacher else None,
         )
+        clean = next(result for result in results if result.name == STUDENT)
+        robustness = robustness_stage.score_all(perturbed, clean=clean.outcomes, home=home, judge=judge_key)
         dataset = run.log_dataset(
             name=problems.dataset,
             digest=problems.fingerprint,
@@ -133,7 +142,9 @@ def evaluate_model(
             context="evaluation",
             rows=problems.rows,
         )
-        paths = write_report(report, folder=home / "reports" / config.run.name, learned=learned or [])
+        paths = write_report(
+            report, folder=home / "reports" / config.run.name, learned=learned or [], robustness=robustness
+        )
         prose = {name: score_prose(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods}
         if any(prose.values()):
             paths += _write_scores(prose, problems=problems, config=config, home=home)
@@ -142,16 +153,19 @@ def evaluate_model(
         for (name, spec, _), row in zip(methods, report.rows, strict=True):
             model_id = run.log_model(name=name, revision=spec.model_revision, path=spec.model.path)
             run.log_metrics({f"accuracy/{name}": row.accuracy}, model_id=model_id, dataset=dataset)
-    get_run_logger().info("\n%s", evaluation_report.render_text(report))
-    create_markdown_artifact(_markdown(report, learned or []), key="evaluation")
+    get_run_logger().info("\n%s\n%s", evaluation_report.render_text(report), robustness.text)
+    create_markdown_artifact(_markdown(report, learned or [], robustness), key="evaluation")
     return {"report": evaluation.to_json(report), "paths": [str(path) for path in paths]}
 
 
-def write_report(report: evaluation.EvalReport, *, folder: Path, learned: list[yields.Row]) -> list[Path]:
-    """evaluation.json, evaluation.md and evaluation.png in folder; the first two hold the yield table too."""
-    data = evaluation.to_json(report) | ({"yield": learned} if learned else {})
+def write_report(
+    report: evaluation.EvalReport, *, folder: Path, learned: list[yields.Row], robustness: Robustness
+) -> list[Path]:
+    """evaluation.json, evaluation.md and evaluation.png in folder; the first two hold the yield table and the failures
+    too."""
+    data = evaluation.to_json(report) | ({"yield": learned} if learned else {}) | robustness.data
     atomic_write_text(folder / "evaluation.json", json.dumps(data, indent=2, sort_keys=True))
-    atomic_write_text(folder / "evaluation.md", _markdown(report, learned))
+    atomic_write_text(folder / "evaluation.md", _markdown(report, learned, robustness))
     evaluation_report.plot(report, folder / "evaluation.png")
     return [folder / name for name in ("evaluation.json", "evaluation.md", "evaluation.png")]
 
@@ -168,8 +182,10 @@ def _write_scores(
     return paths
 
 
-def _markdown(report: evaluation.EvalReport, learned: list[yields.Row]) -> str:
+def _markdown(report: evaluation.EvalReport, learned: list[yields.Row], robustness: Robustness) -> str:
     parts = [evaluation_report.render_markdown(report)]
+    if robustness.markdown:
+        parts.append(f"## {STUDENT}, other questions\n\n{robustness.markdown}")
     if learned:
         parts.append(f"## What the student learned from\n\n{yields.render_markdown(learned)}")
     return "\n".join(parts)
@@ -180,7 +196,7 @@ def _contrasts(names: list[str], *, discussed: str) -> list[tuple[str, str]]:
     distilled student against the teacher alone and the discussion."""
     others = [name for name in names if name in ("teacher single", "teacher greedy") or "majority@" in name]
     taught = ["teacher greedy", discussed] if others else []
-    return [(discussed, other) for other in others] + [("distilled student greedy", other) for other in taught]
+    return [(discussed, other) for other in others] + [(STUDENT, other) for other in taught]
 
 
 def _engine(config: EvaluateConfig, *, model: ModelConfig) -> EngineConfig:

@@ -67,6 +67,10 @@ class ExamplesConfig(Section):
         return self
 
 
+Perturbed = Literal["renamed", "numbers", "irrelevant", "paraphrase", "typos", "user_hint", "peer_hint", "injection"]
+"""Names of robustness.perturbations.PERTURBATIONS."""
+
+
 class EvaluationConfig(Section):
     """Evaluation on held-out questions."""
 
@@ -75,6 +79,14 @@ class EvaluationConfig(Section):
     )
     max_tokens: int = Field(0, ge=0, description="Completion limit of single answers; 0 takes the debate's.")
     majority_samples: int = Field(0, ge=0, description="Samples of majority vote; 0 = the debate's number of calls.")
+    robustness: list[Perturbed] = Field(
+        default_factory=lambda: [],
+        description="Perturbed questions that the student answers greedily too, against the gate of 1 % failures: "
+        "renamed, numbers, irrelevant, paraphrase, typos, user_hint, peer_hint, injection.",
+    )
+    ood: ProblemsConfig | None = Field(
+        None, description="Questions of another distribution: the student's drop in accuracy there."
+    )
 
 
 class TrackingConfig(Section):

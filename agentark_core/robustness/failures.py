@@ -1,7 +1,7 @@
 """Failures: questions that are right as they are and wrong when perturbed; their rate against the gate.
 
-    perturbation  asked  right clean  broke  mended  failure rate % [95 %]  gate       difference, points
-    renamed         600          245     31      28     12.7 [9.1, 17.4]    fail       -0.5 [-3.0, +2.0]
+    perturbation  asked  broke/right  mended  failure % [95 %]  < 1 %       points [95 %]      p
+    renamed         600       31/245      28  12.7 [9.1, 17.4]   fail   -0.5 [-3.0, +2.0]  0.795
 
 A model that guesses breaks some answers and mends others by chance, at temperature 0 too, so `mended` stands beside
 `broke`, and the difference of the two has its paired test. Undecided answers are in neither.
@@ -9,7 +9,7 @@ A model that guesses breaks some answers and mends others by chance, at temperat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,14 +22,15 @@ from agentark_core.statistics import Estimate, share, unpaired
 GATE = 0.01
 """A failure rate is to be below this."""
 
+_WIDTH = 100
+
 Judgement = Literal["pass", "fail", "not shown"]
 
-COLUMNS = ("perturbation", "asked", "right clean", "broke", "mended", "failure % [95 %]", "< 1 %")
-TESTS = ("difference, points [95 %]", "p (Holm)")
+COLUMNS = ("perturbation", "asked", "broke/right", "mended", "failure % [95 %]", "< 1 %", "points [95 %]", "p")
 NOTE = (
-    "asked: questions that the perturbation applies to. broke: right clean, wrong perturbed; mended: the other way. "
-    "failure: broke of right clean, Wilson interval; < 1 %: pass if the whole interval is below, fail if none of it is, "
-    "else not shown (0 of 381 is the least that passes). difference: perturbed minus clean, as in the table above. "
+    "asked: questions that the perturbation applies to. broke/right: wrong perturbed, of those right clean; mended: the "
+    "other way. failure: broke of right, Wilson interval; < 1 %: pass if the whole interval is below, fail if none of it "
+    "is, else not shown (0 of 381 is the least that passes). points: perturbed minus clean, Newcombe; p: McNemar, Holm. "
     "numbers asks other questions, so what breaks there includes ordinary errors."
 )
 
@@ -105,7 +106,8 @@ def drop(clean: Outcomes, other: Outcomes) -> Estimate:
 def render_text(rows: Sequence[Failures]) -> str:
     """The table, what was left out and why, and a note, for a terminal."""
     page = terminal.page()
-    made = terminal.table(*COLUMNS, *TESTS)
+    page.width = _WIDTH
+    made = terminal.table(*COLUMNS)
     for row in rows:
         terminal.add_row(made, *_cells(row))
     page.print(made)
@@ -117,7 +119,7 @@ def render_text(rows: Sequence[Failures]) -> str:
 
 def render_markdown(rows: Sequence[Failures]) -> str:
     """The same as Markdown."""
-    parts = [markdown.table((*COLUMNS, *TESTS), [_cells(row) for row in rows], left=1), *_left_out(rows), NOTE]
+    parts = [markdown.table(COLUMNS, [_cells(row) for row in rows], left=1), *_left_out(rows), NOTE]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -126,8 +128,7 @@ def _cells(row: Failures) -> tuple[str, ...]:
     return (
         row.name,
         str(row.asked),
-        str(row.right_clean),
-        str(row.broke),
+        f"{row.broke}/{row.right_clean}",
         str(row.mended),
         terminal.share(row.broke, row.right_clean),
         row.judgement,
@@ -142,13 +143,3 @@ def _left_out(rows: Sequence[Failures]) -> list[str]:
         for reason, count in row.left_out.items():
             lines.append(f"{row.name} ({PERTURBATIONS[row.name].what}): {count} not asked, {reason}")
     return lines
-
-
-def from_json(rows: Sequence[Mapping[str, object]]) -> list[Failures]:
-    """The rows whose `dataclasses.asdict` these are."""
-    kinds = {"rate": Estimate, "test": PairedTest}
-    found = [
-        {**row, **{name: kind(**row[name]) for name, kind in kinds.items() if row[name] is not None}}  # type: ignore
-        for row in rows
-    ]
-    return [Failures(**fields) for fields in found]
