@@ -129,8 +129,8 @@ def _test_cells(test: PairedTest | None) -> tuple[str, ...]:
         str(test.only_a),
         str(test.only_b),
         f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]",
-        _p(test.p_value),
-        "-" if test.p_holm is None else _p(test.p_holm),
+        p_text(test.p_value),
+        "-" if test.p_holm is None else p_text(test.p_holm),
         "" if test.detectable is None else f"{test.detectable:.1f}",
     )
 
@@ -158,7 +158,8 @@ def _interval(value: float, low: float, high: float, *, scale: int, digits: int)
     return "{} [{}, {}]".format(*shown)
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p-value: 0.043, or 2e-13."""
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 from agentark_core import markdown, terminal
 from agentark_core.errors import DataError
 from agentark_core.evaluation import Outcomes, PairedTest, in_family, paired
+from agentark_core.evaluation_report import p_text
 from agentark_core.robustness.perturbations import PERTURBATIONS
 from agentark_core.statistics import Estimate, share, unpaired
 
@@ -28,10 +29,10 @@ Judgement = Literal["pass", "fail", "not shown"]
 
 COLUMNS = ("perturbation", "asked", "broke/right", "mended", "failure % [95 %]", "< 1 %", "points [95 %]", "p")
 NOTE = (
-    "asked: questions that the perturbation applies to. broke/right: wrong perturbed, of those right clean; mended: the "
-    "other way. failure: broke of right, Wilson interval; < 1 %: pass if the whole interval is below, fail if none of it "
-    "is, else not shown (0 of 381 is the least that passes). points: perturbed minus clean, Newcombe; p: McNemar, Holm. "
-    "numbers asks other questions, so what breaks there includes ordinary errors."
+    "asked: questions that the perturbation applies to. broke/right: wrong perturbed, of those right clean; mended: "
+    "the other way. failure: broke of right, Wilson interval; < 1 %: pass if the whole interval is below, fail if "
+    "none of it is, else not shown (0 of 381 is the least that passes). points: perturbed minus clean, Newcombe; p: "
+    "McNemar, Holm. numbers asks other questions, so what breaks there includes ordinary errors."
 )
 
 
@@ -133,7 +134,7 @@ def _cells(row: Failures) -> tuple[str, ...]:
         terminal.share(row.broke, row.right_clean),
         row.judgement,
         "-" if test is None else f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]",
-        "-" if test is None or test.p_holm is None else f"{test.p_holm:.3f}",
+        "-" if test is None or test.p_holm is None else p_text(test.p_holm),
     )
 
 
