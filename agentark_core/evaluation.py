@@ -22,19 +22,31 @@ from typing import Any
 
 from agentark_core.dynamics import Share
 from agentark_core.errors import DataError
+from agentark_core.pass_at_k import majority_chance
 from agentark_core.statistics import (
     ALPHA,
     Estimate,
     detectable_difference,
     holm,
     mcnemar,
+    mean,
     newcombe,
+    paired_difference,
     ratio,
     wilson,
 )
 from agentark_core.types import MethodResult
 
 Outcomes = Mapping[str, bool | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """The samples of one question: groups of equal answers (None: no answer), which are right, tokens of them all."""
+
+    groups: Sequence[int | None]
+    right: Sequence[bool]
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +108,30 @@ class Contrast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EqualTokens:
+    """Majority vote of as many of the recorded samples as cost what the reference costs.
+
+    k: samples; tokens_per_question: what they cost on average. accuracy: exact over all subsets of k (maj@k);
+    difference: the reference minus it, in [-1, 1]; both with a bootstrap interval over questions.
+    """
+
+    k: int
+    tokens_per_question: float
+    accuracy: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvalReport:
     """Methods in the order given, each against the baseline, and the extra contrasts. reference: the debate whose
-    accuracy is to be retained, if there is one."""
+    accuracy is to be retained, if there is one; equal_tokens: self-consistency at its tokens."""
 
     baseline: str
     n: int
     rows: tuple[EvalRow, ...]
     contrasts: tuple[Contrast, ...]
     reference: str | None = None
+    equal_tokens: EqualTokens | None = None
 
 
 def paired(a: Outcomes, b: Outcomes) -> PairedTest:
@@ -164,6 +191,23 @@ def compare(
     return EvalReport(baseline=baseline, n=rows[0].n, rows=tuple(rows), contrasts=tuple(extra), reference=reference)
 
 
+def at_equal_tokens(samples: Mapping[str, Samples], reference: MethodResult) -> EqualTokens:
+    """Self-consistency at the reference's tokens, from recorded samples of the same questions, N of each.
+
+    k is the reference's tokens over those of one sample, to the nearest number from 1 to N.
+    """
+    count = min(len(of.right) for of in samples.values())
+    a_sample = sum(of.tokens for of in samples.values()) / sum(len(of.right) for of in samples.values())
+    k = min(count, max(1, round(reference.completion_tokens / len(reference.outcomes) / max(a_sample, 1))))
+    chances = [majority_chance(samples[key].groups, samples[key].right, k) for key in reference.outcomes]
+    return EqualTokens(
+        k=k,
+        tokens_per_question=k * a_sample,
+        accuracy=mean(chances),
+        difference=paired_difference(_right(reference), chances),
+    )
+
+
 def in_family(tests: Sequence[PairedTest | None]) -> list[PairedTest | None]:
     """The tests of one report, with Holm's correction over all of them and what those not significant could find."""
     family = [test.p_value for test in tests if test is not None]
@@ -200,7 +244,15 @@ def from_json(data: Mapping[str, Any]) -> EvalReport:
         rows=tuple(row(fields) for fields in data["rows"]),
         contrasts=tuple(Contrast(**{**item, "test": test(item["test"])}) for item in data["contrasts"]),
         reference=data.get("reference"),
+        equal_tokens=_equal_tokens_from_json(data.get("equal_tokens")),
     )
+
+
+def _equal_tokens_from_json(fields: Mapping[str, Any] | None) -> EqualTokens | None:
+    if fields is None:
+        return None
+    figures = {name: Estimate(**fields[name]) for name in ("accuracy", "difference")}
+    return EqualTokens(**{**fields, **figures})
 
 
 def _row(result: MethodResult, *, vs_baseline: PairedTest | None, of: MethodResult | None) -> EvalRow:

@@ -50,6 +50,7 @@ def render_text(report: EvalReport) -> str:
             kept.add_row(*(Text(cell) for cell in cells))
         console.print(kept)
         console.print(Text(_KEPT_NOTE.format(reference=report.reference)))
+        console.print(Text(_equal_tokens(report)))
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
@@ -63,6 +64,7 @@ def render_markdown(report: EvalReport) -> str:
     if report.reference:
         parts.append(_markdown(_KEPT, _kept_rows(report), left=1))
         parts.append(_KEPT_NOTE.format(reference=_escape(report.reference)).replace("\n", " ") + "\n")
+        parts.append(_escape(_equal_tokens(report)) + "\n")
     return "\n".join(parts)
 
 
@@ -151,6 +153,21 @@ def _kept_rows(report: EvalReport) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def _equal_tokens(report: EvalReport) -> str:
+    """Self-consistency at the tokens of the reference, in a sentence; empty if it was not sampled."""
+    found = report.equal_tokens
+    if found is None:
+        return ""
+    accuracy, difference = (
+        _interval(estimate.value, estimate.low, estimate.high, scale=100, digits=1)
+        for estimate in (found.accuracy, found.difference)
+    )
+    return (
+        f"self-consistency at equal tokens: majority@{found.k}, {found.tokens_per_question:.0f} tokens a question, "
+        f"accuracy {accuracy} %; {report.reference} minus it {difference} points (paired bootstrap)."
+    )
 
 
 def _interval(value: float, low: float, high: float, *, scale: int, digits: int) -> str:

@@ -7,6 +7,7 @@ round of many agents. All rows are on the same held-out questions, so every comp
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from agentark_core.ledger import Store, atomic_write_text
 from flows import robustness_stage, stage
 from flows.debate_stage import complete_debates
 from flows.robustness_stage import Robustness
-from tasks.evaluation_tasks import Answer, score, score_prose
+from tasks.evaluation_tasks import Answer, equal_tokens, score, score_prose
 from tasks.trace_tasks import DebateSpec, ProblemSet
 
 Method = tuple[str, DebateSpec, Answer]
@@ -133,6 +134,11 @@ def evaluate_model(
             contrasts=_contrasts([m[0] for m in methods], discussed=discussed),
             reference=discussed if config.teacher else None,
         )
+        if config.teacher:
+            majority = next(spec for name, spec, _ in methods if "majority@" in name)
+            debated = next(result for result in results if result.name == discussed)
+            equal = equal_tokens(majority, reference=debated, home=home, judge=judge_key)
+            report = replace(report, equal_tokens=equal)
         clean = next(result for result in results if result.name == STUDENT)
         robustness = robustness_stage.score_all(perturbed, clean=clean.outcomes, home=home, judge=judge_key)
         dataset = run.log_dataset(

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from agentark_core import answers
 from agentark_core.dynamics import self_correction
+from agentark_core.evaluation import EqualTokens, Samples, at_equal_tokens
 from agentark_core.stored import JudgeKey, read_debates, read_verdicts
 from agentark_core.text_metrics import score_text
 from agentark_core.types import Debate, MethodResult, Turn
@@ -63,6 +64,23 @@ def score_prose(name: str, *, spec: DebateSpec, answer: Answer, home: Path) -> d
         turn = deciding_turn(debate, answer=answer)
         scores[debate.problem.problem_id] = score_text(debate.problem, turn.text if turn else "")
     return scores
+
+
+@task(task_run_name="self-consistency at equal tokens", cache_policy=NO_CACHE)
+def equal_tokens(
+    spec: DebateSpec, *, reference: MethodResult, home: Path, judge: JudgeKey | None = None
+) -> EqualTokens:
+    """What the recorded samples of a majority vote (spec) would do at the tokens of the reference."""
+    verdicts = read_verdicts(home, debates=spec.fingerprint, judge=judge)
+    samples = {}
+    for debate in read_debates(home, fingerprint=spec.fingerprint):
+        turns = debate.final_turns
+        samples[debate.problem.problem_id] = Samples(
+            groups=answers.group([turn.answer for turn in turns], task=debate.problem.task),
+            right=[verdicts[turn.key].label == "correct" for turn in turns],
+            tokens=sum(turn.completion_tokens for turn in turns),
+        )
+    return at_equal_tokens(samples, reference)
 
 
 def deciding_turn(debate: Debate, *, answer: Answer) -> Turn | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from scipy.stats import binomtest
 
 from agentark_core.answers import majority
 from agentark_core.errors import DataError
-from agentark_core.evaluation import compare, from_json, paired, to_json
+from agentark_core.evaluation import Samples, at_equal_tokens, compare, from_json, paired, to_json
 from agentark_core.evaluation_report import plot, render_markdown, render_text
 from agentark_core.statistics import detectable_difference, holm, mcnemar, newcombe, ratio, wilson
 from agentark_core.types import MethodResult
@@ -230,3 +231,23 @@ def test_a_report_of_an_older_version_is_still_read() -> None:
         del row["retention"], row["per_1000_tokens"], row["self_correction"]
         (row["vs_baseline"] or {}).pop("detectable", None)
     assert from_json(data).rows[0] == report.rows[0]
+
+
+def test_self_consistency_at_equal_tokens_votes_with_as_many_samples_as_the_debate_costs() -> None:
+    debate = result("debate", "1110", tokens=4 * 31)
+    samples = {
+        "q-0": Samples(groups=[0, 0, 0, 0], right=[True] * 4, tokens=40),
+        "q-1": Samples(groups=[0, 1, 1, 1], right=[True, False, False, False], tokens=44),
+        "q-2": Samples(groups=[0, 0, 1, 2], right=[True, True, False, False], tokens=36),
+        "q-3": Samples(groups=[None, 0, 0, 1], right=[False] * 4, tokens=40),
+    }
+    found = at_equal_tokens(samples, debate)
+    # Ten tokens a sample, 31 a debate: three of four. q-2: {0,0,x} wins twice, {0,1,2} is a tie of three, twice.
+    assert (found.k, found.tokens_per_question) == (3, 30)
+    assert found.accuracy.value == pytest.approx((1 + 0 + (2 + 2 / 3) / 4 + 0) / 4)
+    assert found.difference.value == pytest.approx(0.75 - found.accuracy.value)
+    assert at_equal_tokens(samples, result("debate", "1110", tokens=4_000)).k == 4, "no more than were sampled"
+    report = replace(compare([debate], baseline="debate", reference="debate"), equal_tokens=found)
+    assert from_json(json.loads(json.dumps(to_json(report), allow_nan=False))) == report
+    assert "majority@3, 30 tokens a question, accuracy 41.7 [" in render_text(report)
+    assert "majority@3, 30 tokens a question" in render_markdown(report)
