@@ -31,10 +31,10 @@ from typing import Any, Generic, Literal, TypeVar
 from agentark_core import records
 from agentark_core.answers import MAX_TEXT, kind_of, letter
 from agentark_core.errors import ConfigError, EmptyDataset
-from agentark_core.evaluation import wilson
 from agentark_core.judge import judge_case
 from agentark_core.ledger import Store
 from agentark_core.local_judge import LocalJudge
+from agentark_core.statistics import wilson
 from agentark_core.stored import debate_runs, latest_verdict_store, read_debates
 from agentark_core.types import Verdict
 from agentark_core.verify import Case, Verifier, read_cases

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
 
-from agentark_core.evaluation import wilson
 from agentark_core.ledger import Store
+from agentark_core.statistics import wilson
 from agentark_core.stored import RUN_LEASE
 
 MAX_FILE_BYTES = 1_000_000

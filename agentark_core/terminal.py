@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentark_core.evaluation import wilson
+from agentark_core.statistics import wilson
 
 WIDTH = 110
 

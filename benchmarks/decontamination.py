@@ -29,10 +29,10 @@ from typing import Any
 
 from agentark_core import near_duplicates
 from agentark_core.config import ProblemsConfig
-from agentark_core.evaluation import wilson
 from agentark_core.held_out import question_key
 from agentark_core.near_duplicates import Match, contaminated, near_duplicate_questions, near_duplicate_traces
 from agentark_core.problems import load
+from agentark_core.statistics import wilson
 
 SWEEP = (0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.errors import AgentArkError
-from agentark_core.evaluation import wilson
+from agentark_core.statistics import wilson
 from agentark_core.step_labels import evidence_labels, exact_labels
 from agentark_core.stored import debate_runs, read_debates, read_verdicts
 from agentark_core.types import Debate, Verdict, VerdictLabel

@@ -27,7 +27,7 @@ from statistics import median
 from typing import Any
 
 from agentark_core.answers import kind_of
-from agentark_core.evaluation import wilson
+from agentark_core.statistics import wilson
 from agentark_core.types import Verdict
 from agentark_core.verify import Case, Verifier
 

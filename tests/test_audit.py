@@ -17,8 +17,8 @@ from agentark_core import audit, audit_view
 from agentark_core.audit import Item, Reservoir, Stratum, audit_cases, audit_run, label_noise, second_opinions
 from agentark_core.cli import app
 from agentark_core.errors import ConfigError, EmptyDataset
-from agentark_core.evaluation import wilson
 from agentark_core.records import verdicts_to_table
+from agentark_core.statistics import wilson
 from agentark_core.stored import latest_verdict_store, verdict_store
 from agentark_core.types import Verdict
 from agentark_core.verify import Case

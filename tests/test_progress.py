@@ -9,9 +9,9 @@ import pytest
 from debate_helpers import RUN, commit_debates, make_debate, make_home, make_problem, write_usage
 
 from agentark_core.errors import DataError
-from agentark_core.evaluation import wilson
 from agentark_core.ledger import Store
 from agentark_core.progress import SILENT_AFTER_S, Progress, ProgressReader, metrics
+from agentark_core.statistics import wilson
 
 
 class Clock:

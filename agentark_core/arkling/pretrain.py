@@ -26,7 +26,7 @@ from agentark_core.arkling.formats import Sampled
 from agentark_core.arkling.model import ModelName, generate, new_model
 from agentark_core.arkling.tokenizer import build
 from agentark_core.errors import ConfigError
-from agentark_core.evaluation import wilson
+from agentark_core.statistics import wilson
 
 if TYPE_CHECKING:
     import torch
