@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agentark_core.statistics import mean
+
 Interval = tuple[float, float] | None
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """95 % percentile bootstrap interval (10,000 resamples, fixed seed) of the mean.
+    """95 % percentile bootstrap interval of the mean (statistics.mean).
 
     None where all values are equal: resamples of them do not vary, which says nothing of other questions.
     """
-    import numpy as np
-    from scipy.stats import bootstrap
-
     if len(set(values)) < 2:
         return None
-    made = bootstrap((values,), np.mean, n_resamples=10_000, batch=500, method="percentile", rng=0).confidence_interval
-    return float(made.low), float(made.high)
+    found = mean(values)
+    return found.low, found.high
 
 
 def show(value: float, interval: Interval, *, form: str) -> str:
