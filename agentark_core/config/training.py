@@ -121,7 +121,8 @@ class PRMConfig(TrainingSection):
 
 
 class GRPOConfig(TrainingSection):
-    """GRPO (Eq. 3-5) with TRL under DeepSpeed: completions are sampled, scored step by step, and learned from."""
+    """GRPO (Eq. 3-5) or PPO (Eq. 8-9: advantage value) with TRL under DeepSpeed: completions are sampled, scored step
+    by step, and learned from."""
 
     epochs: float = Field(1.0, gt=0, description="Passes over the prompts.")
     prompts_per_step: int = Field(8, ge=1, description="Prompts of one rollout batch over all processes.")
@@ -131,8 +132,25 @@ class GRPOConfig(TrainingSection):
     learning_rate: float = Field(1e-6, gt=0, description="Learning rate (constant after the warm-up).")
     epsilon: float = Field(0.2, gt=0, lt=1, description="Clip range of the probability ratio.")
     beta: float = Field(0.04, ge=0, description="Weight of the KL divergence from the base, which stays fixed.")
-    advantage: Literal["group", "leave_one_out", "mean_only"] = Field(
-        "group", description="Group mean and standard deviation (Eq. 5), mean of the others, or mean alone."
+    advantage: Literal["group", "leave_one_out", "mean_only", "value"] = Field(
+        "group",
+        description="Group mean and standard deviation (Eq. 5), mean of the others, mean alone, or a learned value "
+        "function: PPO (Eq. 8-9).",
+    )
+    gae_lambda: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="advantage value only: lambda of GAE. 1: reward minus value; less trusts the values of later "
+        "tokens, which know nothing at the start.",
+    )
+    value_weight: float = Field(
+        0.1, gt=0, description="advantage value only: weight of the squared error of the values in the loss."
+    )
+    value_learning_rate: float = Field(
+        5e-2,
+        gt=0,
+        description="advantage value only: learning rate of the value head, about how far one step can move a value.",
     )
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     max_tokens: int = Field(1024, ge=1, description="Completion limit; what reaches it is not learned from.")
