@@ -70,28 +70,7 @@ def build_trainer(
     disable_progress_bar()
     config = job.config
     steps = len(order) // config.prompts_per_step * config.iterations
-    arguments = TRLConfig(
-        **group.trainer_arguments(
-            config,
-            output=job.output / "checkpoints",
-            steps=steps,
-            accumulation=job.accumulation,
-            learning_rate=config.learning_rate,
-            on_gpu=on_gpu,
-        ),
-        lr_scheduler_type="constant_with_warmup",
-        num_generations=config.group_size,
-        num_iterations=config.iterations,
-        shuffle_dataset=False,  # order is the order
-        loss_type="grpo",
-        epsilon=config.epsilon,
-        beta=config.beta,
-        temperature=config.temperature,
-        max_completion_length=config.max_tokens,
-        mask_truncated_completions=True,
-        disable_dropout=True,
-        **_engine(config),
-    )
+    arguments = trl_arguments(job, steps=steps, on_gpu=on_gpu)
     # After TRLConfig, which announces ZeRO-3 to from_pretrained; weights in float32, so that small updates count.
     model = AutoModelForCausalLM.from_pretrained(
         job.base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
@@ -115,6 +94,33 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)  # metrics.jsonl has every step
     return trainer
+
+
+def trl_arguments(job: Plan, *, steps: int, on_gpu: bool) -> TRLConfig:
+    """What TRL's trainer is told."""
+    config = job.config
+    return TRLConfig(
+        **group.trainer_arguments(
+            config,
+            output=job.output / "checkpoints",
+            steps=steps,
+            accumulation=job.accumulation,
+            learning_rate=config.learning_rate,
+            on_gpu=on_gpu,
+        ),
+        lr_scheduler_type="constant_with_warmup",
+        num_generations=config.group_size,
+        num_iterations=config.iterations,
+        shuffle_dataset=False,  # order is the order
+        loss_type="grpo",
+        epsilon=config.epsilon,
+        beta=config.beta,
+        temperature=config.temperature,
+        max_completion_length=config.max_tokens,
+        mask_truncated_completions=True,
+        disable_dropout=True,
+        **_engine(config),
+    )
 
 
 def _engine(config: GRPOConfig) -> dict[str, Any]:
