@@ -20,6 +20,9 @@ class TrainingSection(Section):
     num_workers: int = Field(1, ge=1, description="Processes in the DeepSpeed group.")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for one process.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs for one process; 0 trains on CPU.")
+    gpu_memory_gib: float = Field(
+        0.0, ge=0, description="Memory of one GPU, to refuse a job that does not fit before it starts; 0: not known."
+    )
     save_steps: int = Field(100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept, of each stage if there are two.")
     seed: int = Field(0, ge=0, description="Seed of shuffling, sampling and new weights.")
@@ -52,9 +55,6 @@ class SFTConfig(TrainingSection):
     )
     lora: LoRAConfig | None = Field(None, description="Train low-rank adapters; null trains all weights.")
     liger: bool = Field(False, description="Liger's fused kernels: GPU only, needs the package liger-kernel.")
-    gpu_memory_gib: float = Field(
-        0.0, ge=0, description="Memory of one GPU, to refuse a job that does not fit before it starts; 0: not known."
-    )
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:

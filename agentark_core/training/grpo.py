@@ -50,6 +50,8 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         return result
     config = job.config
     on_gpu = group.prepare(cpus=config.cpus_per_worker)
+    if on_gpu:
+        job.check_memory(available=group.gpu_bytes())
     from agentark_core.training.grpo_trainer import LOGGED, PolicyTrainer, build_trainer
     from agentark_core.training.guarded import MetricsFile
     from agentark_core.training.ppo_trainer import ValueTrainer
