@@ -1,9 +1,10 @@
-"""GRPO of the shipped arkling student: exact process rewards against the outcome alone, on equal budgets.
+"""GRPO and PPO of the shipped arkling student on equal rollouts: exact process rewards, and the outcome alone.
 
-    python -m experiments.grpo_arkling --out /tmp/grpo --prompts 800 --test 800 --seed 0
+    python -m experiments.grpo_arkling --out /tmp/grpo --prompts 800 --test 800 --seeds 2
 
-Arms: `process` (mean of exact step checks), `process min`, and `outcome` (verified answer alone, the control). Each
-trains on the same `distil` questions in the same order and is evaluated on the same `test` questions: greedy accuracy,
+Arms: `process` (GRPO, mean of exact step checks), `process min`, `outcome` (verified answer alone, the control), `ppo`
+and `ppo outcome` (the same rewards, advantages from a learned value function). Each trains on the same `distil`
+questions in the same order, as many samples of each, and is evaluated on the same `test` questions: greedy accuracy,
 accuracy of one sample at temperature 1, and the share of greedy answers whose every step is right. All intervals 95 %.
 """
 
@@ -12,13 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import bootstrap
 
 from agentark_core import prompts
 from agentark_core.arkling import generator, model_path
@@ -30,11 +34,17 @@ ARMS: dict[str, dict[str, Any]] = {
     "process": {"aggregate": "mean"},
     "process min": {"aggregate": "min"},
     "outcome": {"process_weight": 0.0, "outcome_weight": 1.0},
+    "ppo": {"advantage": "value"},
+    "ppo outcome": {"advantage": "value", "process_weight": 0.0, "outcome_weight": 1.0},
 }
 
 
+PAIRS = [("ppo", "process"), ("ppo outcome", "outcome"), ("process", "outcome")]
+"""Arms that are compared with each other, where both were run."""
+
+
 def main() -> None:
-    """Train every arm, then print one table."""
+    """Train every arm with every seed, then print one table."""
     parser = argparse.ArgumentParser(prog="python -m experiments.grpo_arkling", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for models and results")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
@@ -43,22 +53,45 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-5)
     parser.add_argument("--beta", type=float, default=0.02)
     parser.add_argument("--test", type=int, default=800, help="test questions")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     tests = generator.problems("test", limit=options.test)
     base = evaluate(model_path("student"), tests)
     show("base", base, base=base)
-    for arm in options.arms:
-        result = train(arm, options)
-        answers = evaluate(Path(result["model"]), tests)
-        show(arm, answers, base=base)
-        print(f"    {json.dumps({k: v for k, v in result.items() if k != 'model'})}", flush=True)
+    found: dict[str, list[dict[str, Outcomes]]] = {arm: [] for arm in options.arms}
+    for seed in range(options.seeds):
+        for arm in options.arms:
+            result = train(arm, options, seed=seed)
+            found[arm].append(evaluate(Path(result["model"]), tests))
+            show(f"{arm}, {seed}", found[arm][-1], base=base)
+            print(f"    {json.dumps({k: v for k, v in result.items() if k != 'model'})}", flush=True)
+            (options.out / "outcomes.json").write_text(json.dumps(found), encoding="utf-8")
+        for one, other in PAIRS:
+            if one in found and other in found:
+                contrast(one, found[one], other, found[other])
 
 
-def train(arm: str, options: argparse.Namespace) -> dict[str, Any]:
+def contrast(one: str, answers: list[dict[str, Outcomes]], other: str, others: list[dict[str, Outcomes]]) -> None:
+    """Difference of two arms in points over all seeds, with a bootstrap interval over questions."""
+    for what in answers[0]:
+        per_question = [
+            statistics.mean(
+                float(a[what][q] is True) - float(b[what][q] is True) for a, b in zip(answers, others, strict=True)
+            )
+            for q in answers[0][what]
+        ]
+        interval = bootstrap((per_question,), np.mean, method="percentile", rng=0).confidence_interval
+        print(
+            f"{one} minus {other}, {len(answers)} seeds, {what:8} {100 * statistics.mean(per_question):+.1f} "
+            f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]",
+            flush=True,
+        )
+
+
+def train(arm: str, options: argparse.Namespace, *, seed: int) -> dict[str, Any]:
     """One arm through the entry point; a second start finds its result."""
-    output = options.out / f"{arm.replace(' ', '-')}-{options.seed}"
+    output = options.out / f"{arm.replace(' ', '-')}-{seed}"
     data = options.out / "prompts.parquet"
     rows = [
         {
@@ -72,7 +105,7 @@ def train(arm: str, options: argparse.Namespace) -> dict[str, Any]:
     grpo = {
         **{"scorer": "exact", "epochs": options.epochs, "prompts_per_step": 8, "group_size": 8, "dtype": "float32"},
         **{"micro_batch_size": 64, "learning_rate": options.learning_rate, "beta": options.beta, "max_tokens": 100},
-        **{"watch_prompts": 100, "save_steps": 20, "seed": options.seed, "warmup_ratio": 0.0},
+        **{"watch_prompts": 100, "save_steps": 20, "seed": seed, "warmup_ratio": 0.0},
         **ARMS[arm],
     }
     config = options.out / f"{output.name}.json"
@@ -90,7 +123,7 @@ def show(name: str, answers: dict[str, Outcomes], *, base: dict[str, Outcomes]) 
     for what, outcomes in answers.items():
         right = sum(outcome is True for outcome in outcomes.values())
         low, high = wilson(right, len(outcomes))
-        text = f"{name:12} {what:8} {100 * right / len(outcomes):5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        text = f"{name:14} {what:8} {100 * right / len(outcomes):5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
         if answers is not base:
             test = paired(outcomes, base[what])
             text += f"  {test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}] p = {test.p_value:.2g}"

@@ -12,21 +12,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from grpo_helpers import resolved, write_prompts
+from grpo_helpers import build, eq3, perturb, resolved, write_prompts
 from sft_helpers import metrics
 
 from agentark_core import model_files
 from agentark_core.arkling import model_path
-from agentark_core.chat import ChatFormat
-from agentark_core.config import GRPOConfig
 from agentark_core.errors import ConfigError, DataError, EmptyDataset
-from agentark_core.training import TrainingError, checkpoints, group, grpo, grpo_data, grpo_plan, watch
-from agentark_core.training.rewards import Rewarder, open_scorer
+from agentark_core.training import TrainingError, checkpoints, grpo, grpo_data, grpo_plan, watch
 from agentark_core.verify import Verifier
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,58 +86,6 @@ def test_held_out_prompts_are_the_same_whatever_comes_with_them(data: Path) -> N
 
 
 # ---- Eq. 3-5 in float64
-
-
-def build(data: Path, output: Path, verifier: Verifier, **settings: Any) -> Any:
-    group.prepare(cpus=1)
-    from transformers import TrainerCallback
-
-    from agentark_core.training.grpo_trainer import build_trainer
-
-    job = grpo_plan.plan(resolved(data, output, **settings), world_size=1)
-    prompts, held_out = grpo_data.hold_out(job.prompts, number=8, at_least=4)
-    return build_trainer(
-        job,
-        prompts,
-        held_out,
-        order=list(range(8)),
-        chat=ChatFormat.load(job.base),
-        rewarder=Rewarder(job.config, scorer=open_scorer(job.config, prm=None), verifier=verifier),
-        on_gpu=False,
-        metrics=TrainerCallback(),
-    )
-
-
-def logps(model: Any, batch: dict[str, Any], row: int, *, temperature: float) -> Any:
-    """log pi(o_t | q, o_<t) for the tokens of one completion, from unpadded ids."""
-    prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
-    completion = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
-    logits = model(torch.cat([prompt, completion])[None]).logits[0, len(prompt) - 1 : -1] / temperature
-    return logits.log_softmax(-1)[range(len(completion)), completion]
-
-
-def eq3(policy: Any, base: Any, batch: dict[str, Any], advantages: list[float], config: GRPOConfig) -> Any:
-    """-(1/G) sum_i (1/|o_i|) sum_t [min(rho A, clip(rho) A) - beta rho k3], rho against the base as old policy."""
-    total = torch.zeros((), dtype=torch.float64)
-    for row, advantage in enumerate(advantages):
-        if not batch["completion_mask"][row].any():
-            continue  # truncated
-        new = logps(policy, batch, row, temperature=config.temperature)
-        with torch.no_grad():
-            old = logps(base, batch, row, temperature=config.temperature)
-        ratio = (new - old).exp()
-        clipped = ratio.clamp(1 - config.epsilon, 1 + config.epsilon)
-        k3 = (old - new).exp() - (old - new) - 1
-        total = total - (torch.minimum(ratio * advantage, clipped * advantage) - config.beta * ratio * k3).mean()
-    return total / len(advantages)
-
-
-def perturb(model: Any) -> None:
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for weight in model.parameters():
-            noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32) * 0.02
-            weight.add_(noise.to(weight.dtype))
 
 
 @pytest.mark.parametrize("how", ["group", "leave_one_out", "mean_only"])

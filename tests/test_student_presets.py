@@ -16,6 +16,7 @@ from sft_helpers import example, metrics, write_examples
 from agentark_core.chat import ChatFormat
 from agentark_core.config import BuildTracesConfig, DistilConfig, load
 from agentark_core.training import memory, sft, sft_data
+from agentark_core.training.model_shape import Shape
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = json.loads((Path(__file__).parent / "data" / "model_configs.json").read_text())
@@ -48,7 +49,7 @@ def trained(preset: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
 @pytest.mark.parametrize("preset", STUDENTS, ids=lambda path: path.stem)
 def test_a_preset_fits_the_gpu_that_it_names(preset: Path) -> None:
     config = load(DistilConfig, preset)
-    shape = memory.Shape.read(CONFIGS[config.student.path])
+    shape = Shape.read(CONFIGS[config.student.path])
     assert shape and memory.estimate(shape, config.sft).total < config.sft.gpu_memory_gib * memory.GIB
 
 

@@ -58,8 +58,8 @@ def train(
     planned = plan(resolved, world_size=num_workers)
     if result := checkpoints.finished(output, run=planned.run):
         return result
-    if job == "sft" and gpus_per_worker:
-        memory.check(planned.base, planned.config, available=planned.config.gpu_memory_gib * memory.GIB)
+    if gpus_per_worker:
+        planned.check_memory(available=planned.config.gpu_memory_gib * memory.GIB)
     _check_resources(job, CPU=num_workers * cpus_per_worker, GPU=num_workers * gpus_per_worker)
 
     from ray.train import FailureConfig, RunConfig, ScalingConfig

@@ -20,6 +20,9 @@ class TrainingSection(Section):
     num_workers: int = Field(1, ge=1, description="Processes in the DeepSpeed group.")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for one process.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs for one process; 0 trains on CPU.")
+    gpu_memory_gib: float = Field(
+        0.0, ge=0, description="Memory of one GPU, to refuse a job that does not fit before it starts; 0: not known."
+    )
     save_steps: int = Field(100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept, of each stage if there are two.")
     seed: int = Field(0, ge=0, description="Seed of shuffling, sampling and new weights.")
@@ -52,9 +55,6 @@ class SFTConfig(TrainingSection):
     )
     lora: LoRAConfig | None = Field(None, description="Train low-rank adapters; null trains all weights.")
     liger: bool = Field(False, description="Liger's fused kernels: GPU only, needs the package liger-kernel.")
-    gpu_memory_gib: float = Field(
-        0.0, ge=0, description="Memory of one GPU, to refuse a job that does not fit before it starts; 0: not known."
-    )
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
@@ -121,7 +121,8 @@ class PRMConfig(TrainingSection):
 
 
 class GRPOConfig(TrainingSection):
-    """GRPO (Eq. 3-5) with TRL under DeepSpeed: completions are sampled, scored step by step, and learned from."""
+    """GRPO (Eq. 3-5) or PPO (Eq. 8-9: advantage value) with TRL under DeepSpeed: completions are sampled, scored step
+    by step, and learned from."""
 
     epochs: float = Field(1.0, gt=0, description="Passes over the prompts.")
     prompts_per_step: int = Field(8, ge=1, description="Prompts of one rollout batch over all processes.")
@@ -131,8 +132,25 @@ class GRPOConfig(TrainingSection):
     learning_rate: float = Field(1e-6, gt=0, description="Learning rate (constant after the warm-up).")
     epsilon: float = Field(0.2, gt=0, lt=1, description="Clip range of the probability ratio.")
     beta: float = Field(0.04, ge=0, description="Weight of the KL divergence from the base, which stays fixed.")
-    advantage: Literal["group", "leave_one_out", "mean_only"] = Field(
-        "group", description="Group mean and standard deviation (Eq. 5), mean of the others, or mean alone."
+    advantage: Literal["group", "leave_one_out", "mean_only", "value"] = Field(
+        "group",
+        description="Group mean and standard deviation (Eq. 5), mean of the others, mean alone, or a learned value "
+        "function: PPO (Eq. 8-9).",
+    )
+    gae_lambda: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="advantage value only: lambda of GAE. 1: reward minus value; less trusts the values of later "
+        "tokens, which know nothing at the start.",
+    )
+    value_weight: float = Field(
+        0.1, gt=0, description="advantage value only: weight of the squared error of the values in the loss."
+    )
+    value_learning_rate: float = Field(
+        5e-2,
+        gt=0,
+        description="advantage value only: learning rate of the value head, about how far one step can move a value.",
     )
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     max_tokens: int = Field(1024, ge=1, description="Completion limit; what reaches it is not learned from.")

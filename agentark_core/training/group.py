@@ -58,6 +58,13 @@ def prepare(*, cpus: float) -> bool:
     return on_gpu
 
 
+def gpu_bytes() -> int:
+    """Memory of this process's GPU."""
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
 def _skip_shared_memory_op() -> None:
     """Leave CPU collectives to gloo: DeepSpeed would compile an op of its own at first use (35 s, needs a compiler)."""
     import deepspeed

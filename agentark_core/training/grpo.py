@@ -1,4 +1,4 @@
-"""GRPO (Eq. 3-5): TRL's GRPOTrainer under DeepSpeed, from one resolved config to one model directory.
+"""GRPO (Eq. 3-5) and PPO (Eq. 8-9): TRL's GRPOTrainer under DeepSpeed, from one resolved config to one model directory.
 
 By hand, alone or in a process group started by torchrun or deepspeed (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT):
 
@@ -50,8 +50,12 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         return result
     config = job.config
     on_gpu = group.prepare(cpus=config.cpus_per_worker)
-    from agentark_core.training.grpo_trainer import LOGGED, build_trainer
+    if on_gpu:
+        job.check_memory(available=group.gpu_bytes())
+    from agentark_core.training.grpo_trainer import LOGGED, PolicyTrainer, build_trainer
     from agentark_core.training.guarded import MetricsFile
+    from agentark_core.training.ppo_trainer import ValueTrainer
+    from agentark_core.training.value import without_head
 
     chat = ChatFormat.load(job.base)
     fitting = grpo_data.fitting(job.prompts, chat, max_prompt_tokens=config.max_prompt_tokens)
@@ -72,6 +76,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
             rewarder=Rewarder(config, scorer=open_scorer(config, prm=job.prm), verifier=verifier),
             on_gpu=on_gpu,
             metrics=metrics,
+            kind=ValueTrainer if config.advantage == "value" else PolicyTrainer,
         )
         trainer.restore_looks(resume_step=resume_step)
         if main:
@@ -80,11 +85,13 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         trainer.accelerator.wait_for_everyone()
         trainer.train(resume_from_checkpoint=resume)
     trainer.check_weights()
-    step, weights = trainer.state.global_step, None
+    step = trainer.state.global_step
     if trainer.stopped:
         step = watch.best(trainer.looks).step
         log.warning("%s; the run ends, and the model of step %d is published", trainer.stopped, step)
         weights = _weights(job, step=step)
+    else:
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) or {}  # ZeRO-3: rank 0 alone has them
     rewards = [row["reward"] for row in metrics.rows if row["reward"] is not None]
     result = {
         "steps": trainer.state.global_step,
@@ -107,7 +114,13 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         "grpo": config.model_dump(),
     }
     return group.publish(
-        trainer, base=job.base, output=job.output, run=job.run, lineage=lineage, result=result, weights=weights
+        trainer,
+        base=job.base,
+        output=job.output,
+        run=job.run,
+        lineage=lineage,
+        result=result,
+        weights=without_head(weights),
     )
 
 

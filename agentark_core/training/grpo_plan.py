@@ -11,7 +11,7 @@ from agentark_core.arkling.generator import GENERATOR_VERSION, parse_question
 from agentark_core.config import GRPOConfig, parse
 from agentark_core.errors import ConfigError
 from agentark_core.steps import STEPS_VERSION
-from agentark_core.training import grpo_data, planning
+from agentark_core.training import grpo_data, memory, planning
 from agentark_core.training.rewards import Asked
 
 
@@ -42,6 +42,10 @@ class Plan:
             "scorer": self.scorer,
             **planning.kept_settings("grpo", self.config),
         }
+
+    def check_memory(self, *, available: float) -> None:
+        """Log the memory per GPU; ConfigError with what would help if it exceeds available bytes (0: not known)."""
+        memory.check(self.base, self.config, available=available, prm=self.prm)
 
 
 def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:

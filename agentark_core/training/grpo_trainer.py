@@ -47,6 +47,8 @@ LOGGED = {
     "zero_variance_groups": "zero_variance_groups",
     "unscored": "unscored",
     "engine_difference": "engine_difference",
+    "value_loss": "value_loss",
+    "value_explained": "value_explained",
 }
 """Columns of metrics.jsonl and what the trainer calls them. Counts are of one rollout batch over all processes."""
 
@@ -61,12 +63,43 @@ def build_trainer(
     rewarder: Rewarder,
     on_gpu: bool,
     metrics: TrainerCallback,
+    kind: type[PolicyTrainer],
 ) -> PolicyTrainer:
-    """The trainer of one job. order: of prompts, one rollout batch after the other (grpo_data.rollout_order)."""
+    """The trainer of one job, of the given class. order: of prompts, one rollout batch after the other
+    (grpo_data.rollout_order)."""
     disable_progress_bar()
     config = job.config
     steps = len(order) // config.prompts_per_step * config.iterations
-    arguments = TRLConfig(
+    arguments = trl_arguments(job, steps=steps, on_gpu=on_gpu)
+    # After TRLConfig, which announces ZeRO-3 to from_pretrained; weights in float32, so that small updates count.
+    model = AutoModelForCausalLM.from_pretrained(
+        job.base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
+    )
+    rows = datasets.Dataset.from_list([{**asdict(asked), "row": number} for number, asked in enumerate(prompts)])
+    trainer = kind(
+        config=config,
+        prompts=prompts,
+        held_out=held_out,
+        chat=chat,
+        rewarder=rewarder,
+        looks=job.output / "watch.jsonl",
+        run=job.run,
+        keep_checkpoints=config.keep_checkpoints,
+        section="grpo",
+        model=model,
+        args=arguments,
+        train_dataset=rows.select(order),
+        processing_class=chat.tokenizer,
+        callbacks=[metrics],
+    )
+    trainer.remove_callback(PrinterCallback)  # metrics.jsonl has every step
+    return trainer
+
+
+def trl_arguments(job: Plan, *, steps: int, on_gpu: bool) -> TRLConfig:
+    """What TRL's trainer is told."""
+    config = job.config
+    return TRLConfig(
         **group.trainer_arguments(
             config,
             output=job.output / "checkpoints",
@@ -88,29 +121,6 @@ def build_trainer(
         disable_dropout=True,
         **_engine(config),
     )
-    # After TRLConfig, which announces ZeRO-3 to from_pretrained; weights in float32, so that small updates count.
-    model = AutoModelForCausalLM.from_pretrained(
-        job.base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
-    )
-    rows = datasets.Dataset.from_list([{**asdict(asked), "row": number} for number, asked in enumerate(prompts)])
-    trainer = PolicyTrainer(
-        config=config,
-        prompts=prompts,
-        held_out=held_out,
-        chat=chat,
-        rewarder=rewarder,
-        looks=job.output / "watch.jsonl",
-        run=job.run,
-        keep_checkpoints=config.keep_checkpoints,
-        section="grpo",
-        model=model,
-        args=arguments,
-        train_dataset=rows.select(order),
-        processing_class=chat.tokenizer,
-        callbacks=[metrics],
-    )
-    trainer.remove_callback(PrinterCallback)  # metrics.jsonl has every step
-    return trainer
 
 
 def _engine(config: GRPOConfig) -> dict[str, Any]:
@@ -163,7 +173,8 @@ class PolicyTrainer(Guarded, GRPOTrainer):
         self.looks: list[watch.Look] = []
         self.stopped: str | None = None
         """Why the watch ended the run."""
-        self._advantages: list[float] = []
+        self._totals: list[float | None] = []
+        """Rewards of the rollout batch of this process."""
         self._rollout_rewards: list[float] = []
         """Mean rewards of the rollout batches since the last look."""
         super().__init__(reward_funcs=[self._rewards], **kwargs)
@@ -191,7 +202,7 @@ class PolicyTrainer(Guarded, GRPOTrainer):
                 raise
             ids = list(dict.fromkeys(row["problem_id"] for row in inputs))
             raise self.diverged("the probabilities to sample from are not finite", ids) from None
-        output["advantages"] = torch.tensor(self._advantages, device=output["advantages"].device)
+        self._add_advantages(output)
         output["rows"] = torch.tensor([row["row"] for row in inputs])
         if "sampling_per_token_logps" in output:
             self._check_engine(output)
@@ -199,6 +210,17 @@ class PolicyTrainer(Guarded, GRPOTrainer):
         if self._held_out and not self.looks:  # the base, before the first step
             self._look()
         return output
+
+    def _add_advantages(self, output: dict[str, Any]) -> None:
+        """Put the advantages of the rollout batch into it: one of a completion, (B,), or of each token, (B, T)."""
+        how = self._config.advantage
+        assert how != "value", "ppo_trainer.py"
+        found = [a for rewards_G in self._groups() for a in advantages(rewards_G, how=how)]
+        output["advantages"] = torch.tensor(found, device=output["advantages"].device)
+
+    def _groups(self) -> list[list[float | None]]:
+        size = self._config.group_size
+        return [self._totals[start : start + size] for start in range(0, len(self._totals), size)]
 
     def _check_engine(self, output: dict[str, Any]) -> None:
         """Refuse an engine that samples from other weights than the trainer's: a sync was lost, or is wrong (F36)."""
@@ -221,13 +243,12 @@ class PolicyTrainer(Guarded, GRPOTrainer):
                 columns["problem_id"], columns["prompts"], columns["gold"], columns["task"], strict=True
             )
         ]
-        size = self._config.group_size
-        rewards = self._reward(asked, completion_ids, group_size=size)
-        totals = [reward.total for reward in rewards]
-        groups = [totals[start : start + size] for start in range(0, len(totals), size)]
-        self._advantages = [a for rewards_G in groups for a in advantages(rewards_G, how=self._config.advantage)]
+        rewards = self._reward(asked, completion_ids, group_size=self._config.group_size)
+        self._totals = [reward.total for reward in rewards]
         counts = torch.tensor(
-            [sum(map(no_variance, groups)), totals.count(None)], device=self.accelerator.device, dtype=torch.float32
+            [sum(map(no_variance, self._groups())), self._totals.count(None)],
+            device=self.accelerator.device,
+            dtype=torch.float32,
         )
         same, unknown = self.accelerator.reduce(counts, reduction="sum").tolist()
         self._metrics["train"]["zero_variance_groups"].append(same)
@@ -236,7 +257,7 @@ class PolicyTrainer(Guarded, GRPOTrainer):
             for reward in rewards:
                 if (value := getattr(reward, term)) is not None:
                     columns["log_metric"](term, value)
-        return totals
+        return self._totals
 
     def _reward(self, asked: Sequence[Asked], completion_ids: list[list[int]], *, group_size: int) -> list[Reward]:
         texts = [self._chat.decode(ids)[1] for ids in completion_ids]

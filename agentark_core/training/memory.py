@@ -1,6 +1,6 @@
-"""Memory of one GPU that a training job needs, from config.json and SFTConfig, before anything is loaded.
+"""Memory of one GPU that a training job needs, from config.json and the job's section, before anything is loaded.
 
-    Qwen3-8B, 8 GPUs, ZeRO-3, checkpointing, 4 x 2048 tokens:
+    SFT of Qwen3-8B, 8 GPUs, ZeRO-3, checkpointing, 4 x 2048 tokens:
     weights 3.8, gradients 3.8, optimizer 11.4, casts 12.9, activations 6.5, buffers 6.5 GiB; 50.5 with reserve
 
 Bytes, for N parameters of which M are trained, by W processes (ZeRO: Rajbhandari et al., arXiv 1910.02054, sections 3
@@ -11,27 +11,36 @@ and 5, here with float32 weights):
     optimizer    8 M for Adam's two moments, and from stage 1 on 4 M for DeepSpeed's own copy of the weights     / W
     casts        2 N: autocast keeps the bfloat16 copies of float32 matrices until the backward pass
     activations  tokens x layers x what a layer stores a token, or with checkpointing 4 h (its input; section 5 of
-                 Korthikanti et al., arXiv 2205.05198) and one layer's worth
+                 Korthikanti et al., arXiv 2205.05198) and one layer's worth; 8 h a token more for a value head
     buffers      DeepSpeed's default buckets: 5e8 elements, twice (stages 1, 2), or 1e9 gathered ones (stage 3); TRL's
                  LM head: a tile of 4096 x 32768 logits, and its gradient in float32
+    reference    4 N if beta > 0                                                      / W at stage 3
+    scorer       the process reward model in the number format of its files, whole on every GPU
+    rollouts     what sampling holds. transformers: 8 x layers x key-value size bytes a token (keys and values in
+                 float32, prompt and completion), one layer's twice while it grows, 12 x vocabulary bytes a completion
+                 (logits, their sorted or scaled copy, probabilities), at stage 3 4 N gathered. A vLLM server: nothing
+    engine       vLLM on the same GPU: its share, which it keeps while the policy learns
 
 A layer stores 26 h + 8 i + 4 q bytes a token under bfloat16 autocast and 24 h + 16 i + 8 q in float32, with hidden size
 h, MLP size i and q = (heads + key-value heads) x head size; 6 q (8 q) more where queries and keys are normalised. These
 numbers were fitted to what autograd saved (saved_tensors_hooks, seven sizes of Qwen3, Llama and Gemma layers each,
-exact to 2 %); attention scores are not kept by sdpa or flash attention. On top: RESERVE for the CUDA context and NCCL,
-and FRAGMENTATION. Dense models only. An upper bound for full batches; not yet held against a GPU.
+exact to 2 %); attention scores are not kept by sdpa or flash attention. Sampling with transformers and learning take
+turns, so the larger of rollouts and activations with casts counts. On top: RESERVE for the CUDA context and NCCL, and
+FRAGMENTATION. Dense models only. An upper bound for full batches; not yet held against a GPU.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from agentark_core.config import LoRAConfig, SFTConfig
+from agentark_core.config import GRPOConfig, LoRAConfig, PRMConfig, SFTConfig
 from agentark_core.errors import ConfigError
+from agentark_core.training.model_shape import Shape
 
 GIB = 2**30
 RESERVE = GIB
@@ -40,64 +49,9 @@ BUCKET = 5e8
 GATHERED = 1e9
 TILE = 4096 * 32768
 
+Config = SFTConfig | PRMConfig | GRPOConfig
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What config.json says about a dense model. vision: parameters of its image encoder, which is not trained."""
-
-    hidden: int
-    mlp: int
-    layers: int
-    heads: int
-    key_values: int
-    head: int
-    vocabulary: int
-    tied: bool
-    norms: bool
-    """Whether queries and keys are normalised."""
-    vision: int
-
-    @classmethod
-    def read(cls, described: dict[str, Any]) -> Self | None:
-        """From the content of config.json; None for an architecture that this module knows nothing about."""
-        text = described.get("text_config", described)
-        if any("expert" in key for key in text) or "num_key_value_heads" not in text:
-            return None
-        kind = str(text.get("model_type", ""))
-        return cls(
-            hidden=text["hidden_size"],
-            mlp=text["intermediate_size"],
-            layers=text["num_hidden_layers"],
-            heads=text["num_attention_heads"],
-            key_values=text["num_key_value_heads"],
-            head=text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"],
-            vocabulary=text["vocab_size"],
-            tied=described.get("tie_word_embeddings", kind.startswith("gemma")),
-            norms=kind.startswith(("qwen3", "gemma3")),
-            vision=_vision(described["vision_config"]) if "vision_config" in described else 0,
-        )
-
-    @property
-    def matrices(self) -> list[tuple[int, int]]:
-        """(in, out) of the matrices of one layer."""
-        h, query, key = self.hidden, self.heads * self.head, self.key_values * self.head
-        return [(h, query), (h, key), (h, key), (query, h), (h, self.mlp), (h, self.mlp), (self.mlp, h)]
-
-    @property
-    def embedding(self) -> int:
-        """Parameters of the embedding, and of the head if it is not tied."""
-        return self.vocabulary * self.hidden * (1 if self.tied else 2)
-
-    @property
-    def text(self) -> int:
-        """Parameters of the language model (biases and norms, some 0.01 %, left out)."""
-        return self.embedding + self.layers * sum(a * b for a, b in self.matrices)
-
-    def adapters(self, lora: LoRAConfig) -> int:
-        """Parameters of low-rank adapters on all matrices."""
-        return self.layers * sum(lora.rank * (a + b) for a, b in self.matrices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,85 +64,161 @@ class Memory:
     casts: float
     activations: float
     buffers: float
+    reference: float = 0.0
+    scorer: float = 0.0
+    rollouts: float = 0.0
+    engine: float = 0.0
 
     @property
     def total(self) -> float:
-        """All of it, with the reserve and what fragmentation costs."""
-        return FRAGMENTATION * sum(getattr(self, part.name) for part in fields(self)) + RESERVE
+        """All of it, with the reserve and what fragmentation costs; the engine counts its own."""
+        parts = {part.name: getattr(self, part.name) for part in fields(self)}
+        engine, idle = parts.pop("engine"), min(self.activations + self.casts, self.rollouts)
+        return float(FRAGMENTATION * (sum(parts.values()) - idle) + RESERVE + engine)
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{part.name} {getattr(self, part.name) / GIB:.1f}" for part in fields(self))
-        return f"{parts} GiB; {self.total / GIB:.1f} with reserve"
+        parts = [(part.name, getattr(self, part.name)) for part in fields(self)]
+        told = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts if size or name not in _MAY_LACK)
+        return f"{told} GiB; {self.total / GIB:.1f} with reserve"
 
 
-def estimate(shape: Shape, config: SFTConfig) -> Memory:
-    """The terms above for one of config.num_workers GPUs."""
-    parameters = shape.text + shape.vision
-    trained = shape.adapters(config.lora) if config.lora else shape.text
+_MAY_LACK = {"reference", "scorer", "rollouts", "engine"}
+
+
+def estimate(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0.0, available: float = 0.0) -> Memory:
+    """The terms above for one of config.num_workers GPUs; of a PRM's two stages the one that needs more.
+
+    traces: most traces of a question (PRM); scorer: bytes of the process reward model, available: of a GPU (GRPO).
+    """
+    if isinstance(config, PRMConfig):
+        stages = {shape.layer: config.stage1, shape.body: config.stage2}
+        return max(
+            (_learning(shape, config, trained=m, rows=traces) for m, stage in stages.items() if stage.epochs),
+            key=lambda stage: stage.total,
+        )
+    if isinstance(config, SFTConfig):
+        trained = shape.adapters(config.lora) if config.lora else shape.text
+        return _learning(shape, config, trained=trained, rows=1)
+    learning = _learning(shape, config, trained=shape.text, rows=1)
+    share = 1 / config.num_workers if config.zero_stage == 3 else 1
+    size = {part.name: getattr(learning, part.name) for part in fields(learning)}
+    if config.advantage == "value":
+        size["activations"] += 8 * shape.hidden * config.micro_batch_size * _length(config)
+    size["reference"] = 4 * (shape.text + shape.vision) * share if config.beta else 0.0
+    size["scorer"] = scorer
+    if config.rollouts == "transformers":
+        size["rollouts"] = _sampling(shape, config)
+    elif config.rollouts == "vllm_colocate":
+        size["engine"] = max(config.vllm_memory * available, 2 * (shape.text + shape.vision))
+    return Memory(**size)
+
+
+def _length(config: Config) -> int:
+    return config.max_prompt_tokens + config.max_tokens if isinstance(config, GRPOConfig) else config.max_length
+
+
+def _learning(shape: Shape, config: Config, *, trained: int, rows: int) -> Memory:
+    """One forward and backward pass. rows: sequences of a row that micro_batch_size counts."""
+    lora = config.lora if isinstance(config, SFTConfig) else None
+    has_head = not isinstance(config, PRMConfig)  # of a language model
+    text = shape.text if has_head else shape.body
+    parameters = text + shape.vision
     share = 1 / config.num_workers
     stage = config.zero_stage
     mixed = config.dtype == "bfloat16"
-    narrow = mixed and config.lora is not None and stage < 3
-    tokens = config.micro_batch_size * config.max_length
+    narrow = mixed and lora is not None and stage < 3
+    tokens = config.micro_batch_size * rows * _length(config)
     query = (shape.heads + shape.key_values) * shape.head
     factor_h, factor_i, factor_q = (26, 8, 10 if shape.norms else 4) if mixed else (24, 16, 16 if shape.norms else 8)
     layer = factor_h * shape.hidden + factor_i * shape.mlp + factor_q * query
-    checkpointing = config.gradient_checkpointing is not False
-    head = 0 if config.lora else 4 * shape.vocabulary * shape.hidden
+    checkpointing = not isinstance(config, SFTConfig) or config.gradient_checkpointing is not False
+    # Frozen layers keep nothing: the graph begins at the first that learns.
+    layers = 1 if trained == shape.layer else shape.layers
+    tile = TILE if has_head else 0
+    head = 4 * shape.vocabulary * shape.hidden if has_head and not lora else 0
     return Memory(
-        weights=((2 if narrow else 4) * parameters + (4 * trained if config.lora else 0))
-        * (share if stage == 3 else 1),
+        weights=((2 if narrow else 4) * parameters + (4 * trained if lora else 0)) * (share if stage == 3 else 1),
         gradients=4 * trained * (share if stage >= 2 else 1),
         optimizer=12 * trained * share if stage else 8 * trained,
-        casts=2 * (shape.text - shape.embedding) if mixed and not narrow else 0,
-        activations=tokens * (4 * shape.hidden * shape.layers + layer if checkpointing else layer * shape.layers),
-        buffers=4 * ([0, 2 * min(BUCKET, trained), 2 * min(BUCKET, trained), min(GATHERED, parameters)][stage] + TILE)
+        casts=2 * shape.layers * shape.layer if mixed and not narrow else 0,
+        activations=tokens * (4 * shape.hidden * layers + layer if checkpointing else layer * layers),
+        buffers=4 * ([0, 2 * min(BUCKET, trained), 2 * min(BUCKET, trained), min(GATHERED, parameters)][stage] + tile)
         + head,
     )
 
 
-def check(base: Path, config: SFTConfig, *, available: float) -> None:
+def _sampling(shape: Shape, config: GRPOConfig) -> float:
+    """What transformers holds while it answers all prompts of a rollout batch at once."""
+    rows = config.prompts_per_step * config.group_size // config.num_workers
+    one_layer = 8 * rows * _length(config) * shape.key_values * shape.head
+    gathered = 4 * (shape.text + shape.vision) if config.zero_stage == 3 else 0
+    return one_layer * (shape.layers + 1) + 12 * rows * shape.vocabulary + gathered
+
+
+def check(base: Path, config: Config, *, available: float, traces: int = 1, prm: Path | None = None) -> None:
     """Log the estimate for the model in base; ConfigError with what would help if it exceeds available bytes (0: not
-    known)."""
-    shape = Shape.read(json.loads((base / "config.json").read_text(encoding="utf-8")))
+    known). traces: most traces of a question (PRM); prm: directory of the process reward model (GRPO)."""
+    shape = Shape.of(base)
     if shape is None:
         log.info("%s: memory per GPU is estimated for dense models only", base)
         return
-    needed = estimate(shape, config)
+    held = float(sum(file.stat().st_size for file in prm.glob("*.safetensors"))) if prm else 0.0
+    given: dict[str, Any] = {"traces": traces, "scorer": held, "available": available}
+    needed = estimate(shape, config, **given)
     log.info("%s: memory per GPU: %s", base, needed)
     if available and needed.total > available:
         raise ConfigError(
             f"{base}: a GPU has {available / GIB:.0f} GiB, the job needs about {needed} "
-            f"(set {remedies(shape, config, available=available)})"
+            f"(set {remedies(shape, config, **given)})"
         )
 
 
-def remedies(shape: Shape, config: SFTConfig, *, available: float) -> str:
-    """Settings that make the job fit: each one alone that does, else all that cost nothing but time, else adapters."""
+def remedies(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0.0, available: float) -> str:
+    """Settings that make the job fit: each one alone that does, else all that cost nothing but time, else what costs
+    more: adapters (SFT), or another reference or engine (GRPO)."""
+    section = {SFTConfig: "sft", PRMConfig: "prm", GRPOConfig: "grpo"}[type(config)]
+    batch = config.prompts_per_step if isinstance(config, GRPOConfig) else config.batch_size
     wider = config.num_workers
-    while wider < 64 and config.batch_size % (2 * wider) == 0:
+    while wider < 64 and batch % (2 * wider) == 0:
         wider *= 2
     rows = {"micro_batch_size": 1}
-    cheap: list[dict[str, Any]] = [{"gradient_checkpointing": True}, rows, {"zero_stage": 3}]
-    cheap.append({"num_workers": wider, "zero_stage": 3, **rows})
-    together: dict[str, Any] = {key: value for setting in cheap[:3] for key, value in setting.items()}
-    adapters = {**together, "zero_stage": 2, "lora": LoRAConfig()}
-    for group in (cheap, [together], [adapters]):
-        fitting = [s for s in group if estimate(shape, config.model_copy(update=s)).total <= available]
+    cheap: list[dict[str, Any]] = [rows, {"zero_stage": 3}]
+    together: dict[str, Any] = {**rows, "zero_stage": 3}
+    dear: list[dict[str, Any]] = []
+    if isinstance(config, SFTConfig):
+        cheap.insert(0, {"gradient_checkpointing": True})
+        together["gradient_checkpointing"] = True
+        dear = [{**together, "zero_stage": 2, "lora": LoRAConfig()}]
+    elif isinstance(config, GRPOConfig):
+        all_cheap = {**together, "num_workers": wider}
+        without = {**all_cheap, "rollouts": "vllm_server"}
+        rest = estimate(shape, config.model_copy(update=without), scorer=scorer).total
+        dear = [{**all_cheap, **change} for change in _other_rollouts(config, left=1 - rest / available)]
+    cheap.append({"num_workers": wider, **together})
+    for group in (cheap, [together], dear):
+        fitting = [
+            setting
+            for setting in group
+            if estimate(
+                shape, config.model_copy(update=setting), traces=traces, scorer=scorer, available=available
+            ).total
+            <= available
+        ]
         if fitting:
-            return " or ".join(", ".join(f"sft.{key} {_said(value)}" for key, value in s.items()) for s in fitting)
-    return "a smaller sft.max_length, more or larger GPUs, or a smaller student"
+            return " or ".join(
+                ", ".join(f"{section}.{key} {_said(value)}" for key, value in s.items()) for s in fitting
+            )
+    length = "max_tokens" if isinstance(config, GRPOConfig) else "max_length"
+    return f"a smaller {section}.{length}, more or larger GPUs, or a smaller student"
+
+
+def _other_rollouts(config: GRPOConfig, *, left: float) -> list[dict[str, Any]]:
+    """Changes of what samples and of what the policy is held to. left: share of the GPU that nothing else takes."""
+    smaller = math.floor(20 * left) / 20
+    if config.rollouts == "vllm_colocate" and 0 < smaller < config.vllm_memory:
+        return [{"vllm_memory": smaller}]
+    return [{"beta": 0.0}] if config.beta else []
 
 
 def _said(value: Any) -> str:
     return json.dumps(value.model_dump() if isinstance(value, LoRAConfig) else value)
-
-
-def _vision(encoder: dict[str, Any]) -> int:
-    """Parameters of an image encoder: gated MLP blocks of `depth`, patches, and the merger to the language model."""
-    size, mlp = encoder["hidden_size"], encoder["intermediate_size"]
-    blocks = encoder.get("depth") or encoder["num_hidden_layers"]
-    patches = 3 * encoder.get("temporal_patch_size", 1) * encoder["patch_size"] ** 2 * size
-    merged = size * encoder.get("spatial_merge_size", 1) ** 2
-    merger = merged * merged + merged * encoder.get("out_hidden_size", size)
-    return int(blocks * (4 * size * size + 3 * size * mlp) + patches + merger)

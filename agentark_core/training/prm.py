@@ -50,6 +50,8 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     if result:
         return result
     on_gpu = group.prepare(cpus=job.config.cpus_per_worker)
+    if on_gpu:
+        job.check_memory(available=group.gpu_bytes())
     chat = ChatFormat.load(job.base)
     data = prm_data.questions(job.rows, chat, config=job.config)
     result = {

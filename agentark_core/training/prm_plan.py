@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agentark_core.config import PRMConfig, PRMStage, parse
 from agentark_core.steps import STEPS_VERSION
-from agentark_core.training import planning, prm_data
+from agentark_core.training import memory, planning, prm_data
 
 STAGES = ("stage1", "stage2")
 
@@ -37,6 +38,12 @@ class Plan:
             "splitter": STEPS_VERSION,
             **planning.kept_settings("prm", self.config, beside=frozenset({"model"})),
         }
+
+    def check_memory(self, *, available: float) -> None:
+        """Log the memory per GPU; ConfigError with what would help if it exceeds available bytes (0: not known)."""
+        config = self.config.model_copy(update={"num_workers": self.world_size})
+        most = max(Counter(row["problem_id"] for row in self.rows).values())
+        memory.check(self.base, config, available=available, traces=most)
 
     @property
     def stages(self) -> list[tuple[str, PRMStage]]:

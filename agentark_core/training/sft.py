@@ -23,7 +23,7 @@ from typing import Any
 from agentark_core.chat import ChatFormat
 from agentark_core.config import SFTConfig
 from agentark_core.errors import ConfigError
-from agentark_core.training import checkpoints, group, memory, sft_data
+from agentark_core.training import checkpoints, group, sft_data
 from agentark_core.training.sft_plan import plan
 
 SFT_VERSION = "sft-2"
@@ -45,10 +45,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     on_gpu = group.prepare(cpus=job.config.cpus_per_worker)
     _check_kernels(job.config, on_gpu=on_gpu)
     if on_gpu:
-        import torch
-
-        shared = job.config.model_copy(update={"num_workers": job.world_size})
-        memory.check(job.base, shared, available=torch.cuda.get_device_properties(0).total_memory)
+        job.check_memory(available=group.gpu_bytes())
     from agentark_core.training import student_model
     from agentark_core.training.guarded import MetricsFile
     from agentark_core.training.sft_trainer import EXTRA, build_trainer

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.config import SFTConfig, parse
-from agentark_core.training import planning, sft_data
+from agentark_core.training import memory, planning, sft_data
 from agentark_core.types import SFTExample
 
 
@@ -37,6 +37,11 @@ class Plan:
             "tokenizer": planning.tokenizer_digest(self.base),
             **planning.kept_settings("sft", self.config),
         }
+
+    def check_memory(self, *, available: float) -> None:
+        """Log the memory per GPU; ConfigError with what would help if it exceeds available bytes (0: not known)."""
+        config = self.config.model_copy(update={"num_workers": self.world_size})
+        memory.check(self.base, config, available=available)
 
 
 def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
