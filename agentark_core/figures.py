@@ -20,7 +20,12 @@ def style(name: str) -> AbstractContextManager[None]:
 
     colours = {f"{what}.color": PAGE for what in ("text", "xtick", "ytick")}
     colours |= {f"axes.{what}color": PAGE for what in ("edge", "label")}
-    shape: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": name, "axes.spines.top": False, "axes.spines.right": False}
+    shape: dict[str, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     shape |= {"text.parse_math": False}  # a name with two dollar signs is a name
     context: AbstractContextManager[None] = rc_context(colours | shape)
     return context
