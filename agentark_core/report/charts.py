@@ -45,6 +45,11 @@ def accuracy_by_tokens(report: EvalReport) -> str:
         _log_tokens(axes, [x for x, _ in places])
         axes.set_ylabel("correct answers, % [95 %]")
         axes.set_ylim(-3, 103)
+        by_name = {row.name: place for row, place in zip(report.rows, places, strict=True)}
+        if {"base student greedy", "distilled student greedy"} <= by_name.keys():
+            learned = {"arrowstyle": "->", "color": ORANGE, "linewidth": 2, "shrinkA": 12, "shrinkB": 16}
+            ends = by_name["distilled student greedy"], by_name["base student greedy"]
+            axes.annotate("", *ends, arrowprops=learned | {"connectionstyle": "arc3,rad=-0.7"})
         _labels(
             axes,
             [f"{row.name} {100 * row.accuracy:.1f}" for row in report.rows],
@@ -81,7 +86,8 @@ def scaling(curves: Sequence[Curve], student: EvalRow | None) -> str:
                 label=curve.name,
             )
             for x, y, point in zip(xs, shares, curve.points, strict=True):
-                axes.annotate(str(point.at), (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8)
+                if point.at & (point.at - 1) == 0 or point is curve.points[-1]:  # powers of two, for room
+                    axes.annotate(str(point.at), (x, y), xytext=(5, -12), textcoords="offset points", fontsize=9)
         if student is not None:
             x, y = max(student.tokens_per_question, 1.0), 100 * student.accuracy
             _point(axes, x, y, low=100 * student.low, high=100 * student.high, colour=ORANGE, marker="*", size=14)

@@ -155,8 +155,8 @@ def debate_set(home: Path, fingerprint: str, *, title: str) -> DebateSet:
     shards = tuple(sorted(store.committed() & verified.committed()))
     if not shards:
         raise DataError(
-            f"debates {fingerprint}: none is committed and verified yet; start the run again, or verify them with "
-            "`agentark run extract`"
+            f"debates {fingerprint}: none is committed and verified yet; start the run again, or "
+            "verify them with agentark run extract"
         )
     verdicts = records.table_to_verdicts(verified.read(shards=shards))
 

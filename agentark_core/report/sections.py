@@ -87,7 +87,7 @@ def _curves(facts: Facts) -> list[charts.Curve]:
         if len(one.by_round) > 1
     ]
     if len(facts.votes) > 1:
-        curves.append(charts.Curve(name="majority vote of", points=facts.votes, colour=BLUE, marker="o"))
+        curves.append(charts.Curve(name="majority vote, first k samples", points=facts.votes, colour=BLUE, marker="o"))
     return curves
 
 
@@ -101,7 +101,7 @@ def _scaling(facts: Facts, curves: list[charts.Curve]) -> Section:
             Table(
                 headers=("way of answering", "size", "accuracy, % [95 %]", "correct", "completion tokens a question"),
                 rows=rows,
-                note="A vote of k takes the first k samples of each question; numbers at the points are k, or the round. "
+                note="A vote of k takes the first k samples of each question; numbers at some points are k, or the round. "
                 "After a round, a debate that ended earlier counts with its last vote.",
             )
         ],
@@ -312,7 +312,7 @@ def _limits(facts: Facts) -> Section:
             "arkling questions are generated word problems for models of less than a million parameters: they show that "
             "the machinery works, not how large models behave."
         )
-    points.append("Right and wrong are the verifier's words: `agentark audit RUN` estimates how often it errs.")
+    points.append("Right and wrong are the verifier's words: agentark audit RUN estimates how often it errs.")
     points.append(
         "A peer that an agent followed is the one with its new answer and the most shared operations: a likely cause, not a proven one."
     )

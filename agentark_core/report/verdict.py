@@ -86,14 +86,10 @@ def _reasons(report: EvalReport, student: EvalRow) -> list[str]:
     base, discussed = row_of(report, "base student"), discussion_of(report)
     reasons = [
         f"{row.name}: {percent(row)}, {row.tokens_per_question:,.0f} completion tokens and "
-        f"{row.calls_per_question:.3g} calls a question"
+        f"{row.calls_per_question:.3g} {'call' if row.calls_per_question == 1 else 'calls'} a question"
         for row in (student, base, discussed)
         if row is not None
     ]
-    if student.vs_baseline is not None:
-        reasons.append(
-            f"{student.name} against {report.baseline}: {found(student.vs_baseline)}, {difference(student.vs_baseline)}"
-        )
     for contrast in report.contrasts:
         reasons.append(f"{contrast.a} against {contrast.b}: {found(contrast.test)}, {difference(contrast.test)}")
     return reasons
@@ -124,7 +120,7 @@ def _flips(one: DebateSet) -> list[str]:
 def _missing(facts: Facts) -> list[str]:
     missing = []
     if facts.evaluation is None:
-        missing.append("No evaluation: `agentark run evaluate-model` or `full-pipeline` makes one.")
+        missing.append("No evaluation: agentark run evaluate-model, or full-pipeline, makes one.")
     elif discussion_of(facts.evaluation) is None:
         missing.append("No teacher was evaluated, so there is no debate to compare the student with.")
     if facts.evaluation is not None and not facts.methods:
@@ -132,7 +128,9 @@ def _missing(facts: Facts) -> list[str]:
             "The evaluation was written by a version that did not note its debates: no held-out debates here."
         )
     if facts.evaluation is not None and not facts.learned:
-        missing.append("Which debates the student learned from is not known: it was evaluated apart from `distil`.")
-    if not facts.step_scores:
-        missing.append("No scores of a process reward model, so no calibration: `agentark report RUN --scores N`.")
+        missing.append("Which debates the student learned from is not known: it was evaluated apart from distil.")
+    if not facts.step_scores and any(one["strategy"] == "prm" for one in facts.made.get("stages", [])):
+        missing.append(f"No step scores, so no calibration: agentark report {facts.name} --scores 200 makes them.")
+    elif not facts.step_scores:
+        missing.append("No process reward model was trained in this run, so there is no calibration.")
     return missing

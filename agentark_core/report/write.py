@@ -15,18 +15,15 @@ from agentark_core import page
 from agentark_core.ledger import atomic_write_text
 from agentark_core.page import Section
 from agentark_core.report import viewer_data
-from agentark_core.report.gather import Facts, folder, gather
+from agentark_core.report.gather import Facts, folder
 from agentark_core.report.sections import sections
 from agentark_core.report.verdict import Verdict, verdict
 from agentark_core.report.viewer_data import PageData
 
 
-def write(home: Path, run: str) -> list[Path]:
-    """Write the report of a run, in place of an earlier one; returns its files, report.html first.
-
-    Raises ConfigError if the home does not know the run, DataError if its debates are not verified yet.
-    """
-    facts, out = gather(home, run), folder(home, run)
+def write(facts: Facts) -> list[Path]:
+    """Write the report of a run, in place of an earlier one; returns its files, report.html first."""
+    out = folder(facts.home, facts.name)
     said, shown = verdict(facts), list(sections(facts))
     paths = [out / "report.html", out / "report.md"]
     atomic_write_text(paths[1], render_markdown(facts, said, shown))
@@ -40,6 +37,12 @@ def write(home: Path, run: str) -> list[Path]:
     for old in set(out.glob("report-*.html")) - set(paths):
         old.unlink()
     return paths
+
+
+def render_verdict(facts: Facts) -> str:
+    """The verdict alone, as Markdown."""
+    said = verdict(facts)
+    return page.render_markdown(_title(facts), [Section(title="Verdict", points=[said.headline, *said.reasons])])
 
 
 def render_markdown(facts: Facts, said: Verdict, shown: list[Section]) -> str:
