@@ -28,7 +28,7 @@ def lengths(by_kind: Mapping[str, Mapping[str, int]]) -> str:
         axes.set_xlabel("length of what is learned, in characters")
         axes.set_ylabel("rows")
         axes.legend(frameon=False)
-        return svg(figure, name="lengths", label=label)
+        return svg(figure, key="lengths", label=label)
 
 
 def span(top: str) -> str:
@@ -60,7 +60,7 @@ def flips(found: Dynamics, *, name: str = "flips") -> str:
         axes[0].set_ylabel("agents that change, % [95 %]")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
-        return svg(figure, name=name, label=label)
+        return svg(figure, key=name, label=label)
 
 
 def _points(axes: Any, shares: Mapping[int, Share], *, colour: str, marker: str, offset: float, label: str) -> None:

@@ -9,12 +9,14 @@ from contextlib import AbstractContextManager
 from io import StringIO
 from typing import Any
 
+from agentark_core.terminal import safe
+
 BLUE, ORANGE, GREEN = "#2E8BC0", "#D55E00", "#009E73"  # each at least 3 : 1 on white and on black
 PAGE = "#010203"
 """Drawn instead of black; becomes `currentColor`."""
 
 
-def style(name: str) -> AbstractContextManager[None]:
+def style(key: str) -> AbstractContextManager[None]:
     """Lines and text in the page's colour; the same drawing has the same ids."""
     from matplotlib import rc_context
 
@@ -22,11 +24,11 @@ def style(name: str) -> AbstractContextManager[None]:
     colours |= {f"axes.{what}color": PAGE for what in ("edge", "label")}
     shape: dict[str, Any] = {
         "svg.fonttype": "none",
-        "svg.hashsalt": name,
+        "svg.hashsalt": key,
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
-    shape |= {"text.parse_math": False}  # a name with two dollar signs is a name
+    shape |= {"text.parse_math": False}  # a name with two dollar signs stays one
     context: AbstractContextManager[None] = rc_context(colours | shape)
     return context
 
@@ -43,11 +45,17 @@ def panels(number: int, *, height: float = 3.6) -> tuple[Any, Any]:
     return figure, axes
 
 
-def svg(figure: Any, *, name: str, label: str) -> str:
-    """The figure as an element of a page. name sets its ids apart from those of the page's other figures."""
+def name(text: str) -> str:
+    """A name of the user's as it is drawn: one line, not too long."""
+    line = safe(" ".join(text.split()))
+    return line if len(line) <= 48 else f"{line[:47]}…"
+
+
+def svg(figure: Any, *, key: str, label: str) -> str:
+    """The figure as an element of a page. key sets its ids apart from those of the page's other figures."""
     stream = StringIO()
     unstated = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # a date would make every card another one
     figure.savefig(stream, format="svg", transparent=True, metadata=unstated)
     drawn = stream.getvalue().replace(PAGE, "currentColor")
-    drawn = re.sub(r'( id="|"#|url\(#)', rf"\g<1>{name}-", drawn[drawn.index("<svg") :])
-    return drawn.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
+    drawn = re.sub(r'( id="|"#|url\(#)', rf"\g<1>{key}-", drawn[drawn.index("<svg") :])
+    return drawn.replace("<svg ", f'<svg role="img" aria-label="{html.escape(safe(label))}" ', 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentark_core.evaluation import EvalReport, EvalRow, wilson
-from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, panels, style, svg
+from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, name, panels, style, svg
 from agentark_core.prm_metrics import Bin
 from agentark_core.report.gather import CurvePoint, Student
 
@@ -52,11 +52,11 @@ def accuracy_by_tokens(report: EvalReport) -> str:
             axes.annotate("", *ends, arrowprops=learned | {"connectionstyle": "arc3,rad=-0.7"})
         _labels(
             axes,
-            [f"{row.name} {100 * row.accuracy:.1f}" for row in report.rows],
+            [f"{name(row.name)} {100 * row.accuracy:.1f}" for row in report.rows],
             places,
             [_look(r)[0] for r in report.rows],
         )
-        return svg(figure, name="accuracy", label=label)
+        return svg(figure, key="accuracy", label=label)
 
 
 def scaling(curves: Sequence[Curve], student: EvalRow | None) -> str:
@@ -83,7 +83,7 @@ def scaling(curves: Sequence[Curve], student: EvalRow | None) -> str:
                 fmt=f"{curve.marker}-",
                 color=curve.colour,
                 capsize=3,
-                label=curve.name,
+                label=name(curve.name),
             )
             for x, y, point in zip(xs, shares, curve.points, strict=True):
                 if point.at & (point.at - 1) == 0 or point is curve.points[-1]:  # powers of two, for room
@@ -91,11 +91,11 @@ def scaling(curves: Sequence[Curve], student: EvalRow | None) -> str:
         if student is not None:
             x, y = max(student.tokens_per_question, 1.0), 100 * student.accuracy
             _point(axes, x, y, low=100 * student.low, high=100 * student.high, colour=ORANGE, marker="*", size=14)
-            axes.plot([], [], "*", color=ORANGE, markersize=12, label=student.name)
+            axes.plot([], [], "*", color=ORANGE, markersize=12, label=name(student.name))
         _log_tokens(axes, [point.tokens for curve in curves for point in curve.points])
         axes.set_ylabel("correct answers, % [95 %]")
         axes.legend(frameon=False, loc="best")
-        return svg(figure, name="scaling", label=label)
+        return svg(figure, key="scaling", label=label)
 
 
 def students(rows: Sequence[Student]) -> str:
@@ -109,11 +109,11 @@ def students(rows: Sequence[Student]) -> str:
             axes.errorbar(
                 [100 * one.row.accuracy], [place], xerr=values, fmt=marker, color=colour, markersize=size, capsize=4
             )
-        axes.set_yticks(range(len(rows)), [f"{one.strategies}\n{one.run}" for one in reversed(rows)])
+        axes.set_yticks(range(len(rows)), [f"{name(one.strategies)}\n{name(one.run)}" for one in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel("correct answers, % [95 %]")
         axes.grid(visible=True, axis="x", alpha=0.25, color=PAGE)
-        return svg(figure, name="students", label=label)
+        return svg(figure, key="students", label=label)
 
 
 def reliability(table: Sequence[Bin]) -> str:
@@ -133,7 +133,7 @@ def reliability(table: Sequence[Bin]) -> str:
         axes.set(
             xlabel="mean score of the steps in a bin, %", ylabel="right steps, % [95 %]", xlim=(-2, 102), ylim=(-2, 102)
         )
-        return svg(figure, name="reliability", label=label)
+        return svg(figure, key="reliability", label=label)
 
 
 def _look(row: EvalRow) -> tuple[str, str, int]:

@@ -184,16 +184,16 @@
   }
 
   function told([agent, , after, right, followed, shared, peers, peersRight]) {
-    const cause = followed ? `likely following agent ${followed} (${shared} new operations in common)` : "following nobody's answer";
+    const cause = followed ? `likely following agent ${followed} (${shared} new ${shared === 1 ? "operation" : "operations"} in common)` : "following nobody's answer";
     return `${right ? "↗" : "↘"} Agent ${agent} turned ${right ? "right" : "wrong"} in round ${after}, ${cause}; ${peersRight} of ${peers} peers were right`;
   }
 
   function story(debate, flip) {
-    const [agent, before, after, right, followed] = flip;
+    const [agent, before, after, , followed] = flip;
     const traces = [
       trace(turnAt(debate, before, agent), "Before the flip"),
       followed ? trace(turnAt(debate, after - 1, followed), "The trace that likely caused it") : null,
-      trace(turnAt(debate, after, agent), right ? "After: right" : "After: wrong"),
+      trace(turnAt(debate, after, agent), "After the flip"),
     ];
     return [make("h4", { text: told(flip) }), make("div", { className: "story" }, ...traces.filter(Boolean))];
   }

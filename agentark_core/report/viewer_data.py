@@ -41,7 +41,8 @@ SHOWN = 20_000
 SNIPPET = 110
 """Characters of a question in the list."""
 
-Marks = Mapping[tuple[str, int, int], list[list[Any]]]
+Marks = Mapping[tuple[str, str], list[list[Any]]]
+"""[step, mark] of every step, by work id and text: extraction labels a text once, whoever wrote it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,6 +79,7 @@ def pages(facts: Facts) -> Iterator[PageData]:
         if not waiting:
             page.starts.append(len(page.index))
         page.index.append(row)
+        size += 100  # at most, of the index
         waiting.append(text)
         waiting_bytes += len(text)
     if waiting:
@@ -157,7 +159,7 @@ def _whole(debate: Debate, verdicts: Verdicts, *, marks: Marks, facts: Facts) ->
 def _turn(turn: Turn, verdicts: Verdicts, *, marks: Marks, facts: Facts) -> list[Any]:
     verdict = verdicts.get(turn.key)
     scores = facts.step_scores.get(turn.key)
-    pieces = marks.get(turn.key)
+    pieces = marks.get((turn.work_id, turn.text))
     if scores is not None:
         steps = [[step, ""] for step in split(turn.text)] if pieces is None else pieces
         pieces = [[*piece, score] for piece, score in zip(steps, scores, strict=False)]
@@ -175,8 +177,8 @@ def _turn(turn: Turn, verdicts: Verdicts, *, marks: Marks, facts: Facts) -> list
 
 
 def _marks(facts: Facts, one: DebateSet, *, shard: str) -> Marks:
-    """Steps with the labels that a process reward model learns from, if the run was extracted: [step, mark] by turn."""
-    columns = ["work_id", "round", "agent", "completions", "labels", "weights"]
+    """Steps with the labels that a process reward model learns from, if the run was extracted."""
+    columns = ["work_id", "completions", "labels", "weights"]
     stores = []
     for config in (facts.home / "ledger").glob("process-*/config.json"):
         if json.loads(config.read_bytes()).get("debates") == one.fingerprint:
@@ -185,7 +187,7 @@ def _marks(facts: Facts, one: DebateSet, *, shard: str) -> Marks:
         store = Store(facts.home, stage="process", fingerprint=name.removeprefix("process-"))
         if store.entry(shard) is not None:
             return {
-                (row["work_id"], row["round"], row["agent"]): [
+                (row["work_id"], "".join(row["completions"])): [
                     [step, "" if not weight else "+" if label else "-"]
                     for step, label, weight in zip(row["completions"], row["labels"], row["weights"], strict=True)
                 ]
