@@ -12,7 +12,8 @@ from typing import Any
 from agentark_core.evaluation import EvalReport, EvalRow, wilson
 from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, name, panels, style, svg
 from agentark_core.prm_metrics import Bin
-from agentark_core.report.gather import CurvePoint, Student
+from agentark_core.report.debate_sets import CurvePoint
+from agentark_core.report.gather import Student
 
 _LINE = 5.2
 """Height of a label in % of accuracy, on the axes that label themselves."""

@@ -1,6 +1,7 @@
 """Scores of a process reward model on the steps of a run's debates, kept beside its report; and how good they are.
 
-    reports/RUN/step-scores.json   {"model": .., "rows": [{"work_id": .., "round": 1, "agent": 2, "scores": [0.98, 0.03]}]}
+    reports/RUN/step-scores.json
+    {"model": .., "rows": [{"work_id": .., "round": 1, "agent": 2, "scores": [0.98, 0.03]}, ..]}
 
 The scored debates are the first N of the held-out ones, else of those that were learned from. What says which steps
 are right is the question's generator for arkling, else the evidence of the debate itself (step_labels.py).
@@ -15,14 +16,15 @@ from agentark_core import prompts
 from agentark_core.errors import ConfigError, DataError
 from agentark_core.ledger import atomic_write_json
 from agentark_core.prm_metrics import Bin, Estimate, auc, calibration
-from agentark_core.report.gather import Facts, Verdicts, gather, scores_path, verdicts_of
+from agentark_core.report.debate_sets import Verdicts, verdicts_of
+from agentark_core.report.gather import Facts, gather, scores_path
 from agentark_core.step_labels import StepLabel, evidence_labels, exact_labels
 from agentark_core.stored import read_debates
 from agentark_core.types import Debate, Turn
 
 NOTE = (
-    "Steps of held-out debates if there are any. Labels: exact for arkling, else from the evidence of the debate, which "
-    "labels some steps only and errs at times. Intervals of AUC and error resample whole questions."
+    "Steps of held-out debates if there are any. Labels: exact for arkling, else from the evidence of the debate, "
+    "which labels some steps only and errs at times. Intervals of AUC and error resample whole questions."
 )
 UNMEASURED = "The scored steps are all right or all wrong, or have no label: nothing to measure."
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agentark_core.evaluation import EvalReport, EvalRow, PairedTest
-from agentark_core.report.gather import DebateSet, Facts
+from agentark_core.report.debate_sets import DebateSet
+from agentark_core.report.gather import Facts
 from agentark_core.terminal import share
 
 
@@ -110,8 +111,8 @@ def _of_debates(one: DebateSet) -> str:
 
 def _flips(one: DebateSet) -> list[str]:
     return [
-        f"round {row.round}: {row.to_right:,} of {row.pairs:,} answers turned right, {row.to_wrong:,} turned wrong; vote "
-        f"right in {share(row.correct, row.questions)} % of {row.questions:,}"
+        f"round {row.round}: {row.to_right:,} of {row.pairs:,} answers turned right, {row.to_wrong:,} turned wrong; "
+        f"vote right in {share(row.correct, row.questions)} % of {row.questions:,}"
         for row in one.rounds
         if row.pairs
     ]

@@ -8,7 +8,7 @@ characters are spelled out. viewer.js reads:
     pack     [{"q": question, "g": gold, "a": decision, "e": how it ended, "t": turns, "f": flips}, ..]
     turn     [round, agent, role, status, answer, verdict, completion tokens, thinking, text or pieces]
     piece    [step, "+" right | "-" wrong | "" not labelled, score or null]
-    flip     [agent, round before, round after, 1 to right | 0, followed agent | 0, shared operations, peers, right peers]
+    flip     [agent, round before, round after, to right, followed agent | 0, shared operations, peers, right peers]
 
 Verdicts are "c", "i", "u", and "" where there is none.
 """
@@ -24,12 +24,13 @@ from typing import Any
 
 from agentark_core import answers
 from agentark_core.ledger import Store
-from agentark_core.report.gather import DebateSet, Facts, Verdicts, verdicts_of
+from agentark_core.report.debate_sets import DebateSet, Verdicts, verdicts_of
+from agentark_core.report.gather import Facts
 from agentark_core.rounds import solutions, vote_label
 from agentark_core.steps import split
 from agentark_core.stored import read_debates
 from agentark_core.terminal import safe
-from agentark_core.trajectories import flips
+from agentark_core.trajectories import Flip, flips
 from agentark_core.types import Debate, Turn
 
 PACK_BYTES = 512 * 1024
@@ -101,14 +102,16 @@ def _debates(facts: Facts) -> Iterator[tuple[list[Any], str]]:
             verdicts, marks = verdicts_of(facts.home, one, shard=shard), _marks(facts, one, shard=shard)
             for debate in read_debates(facts.home, fingerprint=one.fingerprint, shards=[shard]):
                 if left > 0:
-                    yield _row(debate, verdicts, place=place), _whole(debate, verdicts, marks=marks, facts=facts)
+                    found = flips(debate, verdicts)
+                    whole = _whole(debate, verdicts, found, marks=marks, facts=facts)
+                    yield _row(debate, verdicts, found, place=place), whole
                     left -= 1
 
 
-def _row(debate: Debate, verdicts: Verdicts, *, place: int) -> list[Any]:
+def _row(debate: Debate, verdicts: Verdicts, found: list[Flip], *, place: int) -> list[Any]:
     rounds, problem = list(solutions(debate).values()), debate.problem
     question = " ".join(problem.question.split())
-    changed = [flip.to_right for flip in flips(debate, verdicts)]
+    changed = [flip.to_right for flip in found]
     return [
         place,
         safe(debate.work_id),
@@ -128,7 +131,7 @@ def _agreement(turns: tuple[Turn, ...], *, task: str) -> float:
     return round(answers.agreement([turn.answer for turn in turns], task=task), 2)
 
 
-def _whole(debate: Debate, verdicts: Verdicts, *, marks: Marks, facts: Facts) -> str:
+def _whole(debate: Debate, verdicts: Verdicts, found: list[Flip], *, marks: Marks, facts: Facts) -> str:
     return json.dumps(
         {
             "q": safe(debate.problem.question),
@@ -148,7 +151,7 @@ def _whole(debate: Debate, verdicts: Verdicts, *, marks: Marks, facts: Facts) ->
                     flip.peers,
                     flip.peers_right,
                 ]
-                for flip in flips(debate, verdicts)
+                for flip in found
             ],
         },
         ensure_ascii=False,
