@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--debates", type=int, default=10_000)
     parser.add_argument("--repeat", type=int, default=5, help="loads of each page")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a browser ends later than its parent
         home = Path(folder)
         characters = fill(home, options.home, options.run, debates=options.debates)
         started = time.monotonic()
