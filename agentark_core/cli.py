@@ -263,13 +263,13 @@ def report(
     """
     from agentark_core.report import step_scores
     from agentark_core.report.gather import gather
-    from agentark_core.report.write import render_verdict, write
+    from agentark_core.report.write import render_text, write
 
     if scores:
         step_scores.score(home, run, questions=scores)
     facts = gather(home, run)
     paths = write(facts)
-    typer.echo(render_verdict(facts))
+    typer.echo(render_text(facts) + "\n")
     typer.echo("\n".join(str(path) for path in paths))
     if open_:
         typer.launch(str(paths[0]))

@@ -46,11 +46,6 @@ def accuracy_by_tokens(report: EvalReport) -> str:
         _log_tokens(axes, [x for x, _ in places])
         axes.set_ylabel("correct answers, % [95 %]")
         axes.set_ylim(-3, 103)
-        by_name = {row.name: place for row, place in zip(report.rows, places, strict=True)}
-        if {"base student greedy", "distilled student greedy"} <= by_name.keys():
-            learned = {"arrowstyle": "->", "color": ORANGE, "linewidth": 2, "shrinkA": 12, "shrinkB": 16}
-            ends = by_name["distilled student greedy"], by_name["base student greedy"]
-            axes.annotate("", *ends, arrowprops=learned | {"connectionstyle": "arc3,rad=-0.7"})
         _labels(
             axes,
             [f"{name(row.name)} {100 * row.accuracy:.1f}" for row in report.rows],

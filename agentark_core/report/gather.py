@@ -80,7 +80,11 @@ def gather(home: Path, run: str) -> Facts:
     if run in runs:
         learned = [debate_set(home, run, title="Debates")]
     elif stated or distil:
-        learned = [debate_set(home, name, title="Debates learned from") for name in distil.get("traces", [])]
+        traces = distil.get("traces", [])
+        learned = [
+            debate_set(home, of, title="Debates learned from" if len(traces) == 1 else f"Debates learned from, {of}")
+            for of in traces
+        ]
     else:
         raise ConfigError(
             f"{run}: no such run under {home}; runs with an evaluation: {_names(home, 'reports/*/evaluation.json')}; "

@@ -133,7 +133,7 @@ def _flips(one: DebateSet, *, name: str) -> Section:
         "of questions",
     )
     return Section(
-        title=f"Flips by round. {one.title}, {one.fingerprint}",
+        title=f"Flips by round. {one.title}",
         figures=[card_figures.flips(shown, name=name)] if shown.to_right_in or shown.to_wrong_in else [],
         tables=[
             Table(

@@ -41,7 +41,7 @@ def row_of(report: EvalReport, who: str) -> EvalRow | None:
 def discussion_of(report: EvalReport) -> EvalRow | None:
     """The row that the contrasts are about: the teacher's discussion."""
     names = {contrast.a for contrast in report.contrasts}
-    return next((row for row in report.rows if row.name in names), None)
+    return next((row for row in report.rows if row.name in names and "student" not in row.name), None)
 
 
 def found(test: PairedTest | None) -> str:
@@ -78,9 +78,17 @@ def _headline(facts: Facts, report: EvalReport, student: EvalRow) -> str:
     if discussed is not None and discussed.accuracy and discussed.tokens_per_question:
         tokens = student.tokens_per_question / discussed.tokens_per_question
         parts.append(f"at {100 * tokens:.0f} % of the {discussed.name}'s completion tokens")
-        parts.append(f"it has {100 * student.accuracy / discussed.accuracy:.0f} % of its accuracy")
+        parts.append(f"it has {_kept(facts, student, discussed)} of its accuracy")
     first, *rest = parts
     return f"{first}; {' '.join(rest)}." if rest else f"{first}."
+
+
+def _kept(facts: Facts, student: EvalRow, discussed: EvalRow) -> str:
+    """The share of the discussion's accuracy, with its interval where evaluation.json states one."""
+    stated = next((row for row in facts.stated["rows"] if row["name"] == student.name), {}).get("retention")
+    if not stated:
+        return f"{100 * student.accuracy / discussed.accuracy:.0f} %"
+    return f"{100 * stated['value']:.0f} % [{100 * stated['low']:.0f}, {100 * stated['high']:.0f}]"
 
 
 def _reasons(report: EvalReport, student: EvalRow) -> list[str]:

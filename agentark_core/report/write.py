@@ -19,6 +19,7 @@ from agentark_core.report.gather import Facts, folder
 from agentark_core.report.sections import sections
 from agentark_core.report.verdict import Verdict, verdict
 from agentark_core.report.viewer_data import PageData
+from agentark_core.terminal import safe
 
 
 def write(facts: Facts) -> list[Path]:
@@ -43,6 +44,13 @@ def render_verdict(facts: Facts) -> str:
     """The verdict alone, as Markdown."""
     said = verdict(facts)
     return page.render_markdown(_title(facts), [Section(title="Verdict", points=[said.headline, *said.reasons])])
+
+
+def render_text(facts: Facts) -> str:
+    """The verdict alone, for a terminal."""
+    said = verdict(facts)
+    parts = [said.headline, *(f"- {reason}" for reason in said.reasons), *(f"Missing: {part}" for part in said.missing)]
+    return safe("\n".join(parts))
 
 
 def render_markdown(facts: Facts, said: Verdict, shown: list[Section]) -> str:
