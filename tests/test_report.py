@@ -562,10 +562,8 @@ def test_a_reward_model_scores_the_steps_and_its_calibration_is_shown(tmp_path: 
     home = tmp_path / "home"
     commit_debates(make_home(home, problems), "00000", debates)
     verify(home, "00000", debates)
-    for name, data in (
-        ("distil", {"traces": [RUN]}),
-        ("student", {"stages": [{"strategy": "prm", "model": trained["model"]}]}),
-    ):
+    stage = {"strategy": "prm", "model": trained["model"], "revision": "r", "examples": 48, "training": trained}
+    for name, data in (("distil", {"traces": [RUN]}), ("student", {"stages": [stage]})):
         path = home / "runs" / "r" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(data))
