@@ -41,14 +41,22 @@ def score(home: Path, run: str, *, questions: int) -> Path:
     if not models or not facts.sets:
         raise ConfigError(f"{run}: no process reward model was trained in this run; use strategies: [pad]")
     model, shown = PRM.load(models[-1]), (facts.held_out or facts.learned)[0]
-    rows = []
-    for debate in islice(read_debates(home, fingerprint=shown.fingerprint, shards=shown.shards), questions):
-        turns = solutions_of(debate)
-        prompt = prompts.first_answer(debate.problem.question, wording=shown.config.get("wording", "general"))
-        found = model.scores([prompt] * len(turns), [turn.text for turn in turns])
-        for turn, scores in zip(turns, found, strict=True):
-            rounded = [round(value, 4) for value in scores]
-            rows.append({"work_id": turn.work_id, "round": turn.round, "agent": turn.agent, "scores": rounded})
+    wording = shown.config.get("wording", "general")
+    asked = [
+        (turn, prompts.first_answer(debate.problem.question, wording=wording))
+        for debate in islice(read_debates(home, fingerprint=shown.fingerprint, shards=shown.shards), questions)
+        for turn in solutions_of(debate)
+    ]
+    found = model.scores([prompt for _, prompt in asked], [turn.text for turn, _ in asked])
+    rows = [
+        {
+            "work_id": turn.work_id,
+            "round": turn.round,
+            "agent": turn.agent,
+            "scores": [round(value, 4) for value in scores],
+        }
+        for (turn, _), scores in zip(asked, found, strict=True)
+    ]
     path = scores_path(home, run)
     atomic_write_json(path, {"model": models[-1], "rows": rows})
     return path

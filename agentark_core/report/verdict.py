@@ -85,8 +85,8 @@ def _headline(facts: Facts, report: EvalReport, student: EvalRow) -> str:
 
 def _kept(facts: Facts, student: EvalRow, discussed: EvalRow) -> str:
     """The share of the discussion's accuracy, with its interval where evaluation.json states one."""
-    stated = next((row for row in facts.stated["rows"] if row["name"] == student.name), {}).get("retention")
-    if not stated:
+    stated = next(row.get("retention") for row in facts.stated["rows"] if row["name"] == student.name)
+    if stated is None:
         return f"{100 * student.accuracy / discussed.accuracy:.0f} %"
     return f"{100 * stated['value']:.0f} % [{100 * stated['low']:.0f}, {100 * stated['high']:.0f}]"
 
