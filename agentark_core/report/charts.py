@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentark_core.evaluation import EvalReport, EvalRow, wilson
+from agentark_core.evaluation import EvalReport, EvalRow
 from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, name, panels, style, svg
 from agentark_core.prm_metrics import Bin
 from agentark_core.report.debate_sets import CurvePoint
 from agentark_core.report.gather import Student
+from agentark_core.statistics import wilson
 
 _LINE = 5.2
 """Height of a label in % of accuracy, on the axes that label themselves."""

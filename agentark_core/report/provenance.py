@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agentark_core import yields
-from agentark_core.evaluation import wilson
 from agentark_core.page import Section, Table
 from agentark_core.report.gather import Facts
+from agentark_core.statistics import wilson
 
 
 def cost(facts: Facts) -> Section:
