@@ -19,17 +19,10 @@ from agentark_core.dynamics import Dynamics
 from agentark_core.errors import ConfigError
 from agentark_core.extraction import KINDS, ExtractJob, Kind
 from agentark_core.ledger import Store, fingerprint
+from agentark_core.page import Sample
 
 SAMPLES = 2
 """Rows of each kind that a card shows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One row: what it is, and its texts by what they are."""
-
-    name: str
-    texts: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,19 +1,12 @@
-"""The figures of a data card as SVG for a page: text stays text, and takes the page's colour, light or dark."""
+"""The figures of a data card."""
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from io import StringIO
 from typing import Any
 
 from agentark_core.dynamics import Dynamics, Share
-
-BLUE, ORANGE = "#2E8BC0", "#D55E00"  # both at least 3 : 1 on white and on black
-_PAGE = "#010203"
-"""Drawn instead of black; becomes `currentColor`."""
+from agentark_core.figures import BLUE, ORANGE, panels, style, svg
 
 
 def lengths(by_kind: Mapping[str, Mapping[str, int]]) -> str:
@@ -24,8 +17,8 @@ def lengths(by_kind: Mapping[str, Mapping[str, int]]) -> str:
         for kind, bins in by_kind.items()
         if bins
     )
-    with _style("lengths"):
-        figure, (axes,) = _panels(1)
+    with style("lengths"):
+        figure, (axes,) = panels(1)
         width = 0.8 / len(by_kind)
         for index, (kind, bins) in enumerate(by_kind.items()):
             places = [place + width * (index - (len(by_kind) - 1) / 2) for place in range(len(tops))]
@@ -35,7 +28,7 @@ def lengths(by_kind: Mapping[str, Mapping[str, int]]) -> str:
         axes.set_xlabel("length of what is learned, in characters")
         axes.set_ylabel("rows")
         axes.legend(frameon=False)
-        return _svg(figure, name="lengths", label=label)
+        return svg(figure, key="lengths", label=label)
 
 
 def span(top: str) -> str:
@@ -43,20 +36,20 @@ def span(top: str) -> str:
     return f"{(int(top) + 1) // 2}–{top}"
 
 
-def flips(found: Dynamics) -> str:
+def flips(found: Dynamics, *, name: str = "flips") -> str:
     """Points with 95 % intervals: the share of wrong agents that turn right and of right ones that turn wrong."""
-    panels = (
+    halves = (
         ("round in which they wrote again", found.to_right_in, found.to_wrong_in),
         ("right peers", found.to_right, found.to_wrong),
     )
     label = "Two charts of the share of agents that change, with 95 % intervals. " + " ".join(
-        f"By {what}: {name} {', '.join(f'{100 * s.share:.0f} % at {key}' for key, s in shares.items()) or 'none'}."
-        for what, right, wrong in panels
-        for name, shares in (("wrong to right", right), ("right to wrong", wrong))
+        f"By {what}: {change} {', '.join(f'{100 * s.share:.0f} % at {key}' for key, s in shares.items()) or 'none'}."
+        for what, right, wrong in halves
+        for change, shares in (("wrong to right", right), ("right to wrong", wrong))
     )
-    with _style("flips"):
-        figure, axes = _panels(2)
-        for panel, (what, right, wrong) in zip(axes, panels, strict=True):
+    with style(name):
+        figure, axes = panels(2)
+        for panel, (what, right, wrong) in zip(axes, halves, strict=True):
             _points(panel, right, colour=BLUE, marker="o", offset=-0.08, label="wrong agent turns right")
             _points(panel, wrong, colour=ORANGE, marker="s", offset=0.08, label="right agent turns wrong")
             places = sorted({*right, *wrong})
@@ -67,7 +60,7 @@ def flips(found: Dynamics) -> str:
         axes[0].set_ylabel("agents that change, % [95 %]")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
-        return _svg(figure, name="flips", label=label)
+        return svg(figure, key=name, label=label)
 
 
 def _points(axes: Any, shares: Mapping[int, Share], *, colour: str, marker: str, offset: float, label: str) -> None:
@@ -84,36 +77,3 @@ def _points(axes: Any, shares: Mapping[int, Share], *, colour: str, marker: str,
         capsize=4,
         label=label,
     )
-
-
-def _style(name: str) -> AbstractContextManager[None]:
-    """Lines and text in the page's colour; the same drawing has the same ids."""
-    from matplotlib import rc_context
-
-    colours = {f"{what}.color": _PAGE for what in ("text", "xtick", "ytick")}
-    colours |= {f"axes.{what}color": _PAGE for what in ("edge", "label")}
-    shape = {"svg.fonttype": "none", "svg.hashsalt": name, "axes.spines.top": False, "axes.spines.right": False}
-    style: AbstractContextManager[None] = rc_context(colours | shape)
-    return style
-
-
-def _panels(number: int) -> tuple[Any, Any]:
-    """A figure and its axes, side by side."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.subplots(1, number, squeeze=False, sharey=True)[0]
-    for one in axes:
-        one.grid(visible=True, axis="y", alpha=0.25, color=_PAGE)
-        one.set_axisbelow(True)
-    return figure, axes
-
-
-def _svg(figure: Any, *, name: str, label: str) -> str:
-    """The figure as an element of a page. name sets its ids apart from those of the page's other figures."""
-    stream = StringIO()
-    unstated = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # a date would make every card another one
-    figure.savefig(stream, format="svg", transparent=True, metadata=unstated)
-    drawn = stream.getvalue().replace(_PAGE, "currentColor")
-    drawn = re.sub(r'( id="|"#|url\(#)', rf"\g<1>{name}-", drawn[drawn.index("<svg") :])
-    return drawn.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)

@@ -1,52 +1,17 @@
-"""A data card as Markdown and as one HTML page without scripts or links: the same sections in both.
-
-Text of models and data is shown, never obeyed: escaped for its format, with control and direction characters spelled
-out.
-"""
+"""A data card as Markdown and as one HTML page without scripts or links: the same sections in both."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
-
-from agentark_core import card_figures, yields
-from agentark_core.card import Card, Sample
+from agentark_core import card_figures, page, yields
+from agentark_core.card import Card
 from agentark_core.dynamics import Share
 from agentark_core.ledger import atomic_write_text
-from agentark_core.markdown import fenced, inline, table
-from agentark_core.terminal import safe
-
-SHOWN = 1_500
-"""Characters of a text that are shown, from its beginning."""
+from agentark_core.page import Section, Table
 
 _BAR = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Cells of plain text, the first `left` columns aligned left, and our own words about them."""
-
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    left: int = 1
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """What there is to see: a figure for HTML, a sketch of it in characters for Markdown; note is our own words."""
-
-    title: str
-    figure: str = ""
-    sketch: str = ""
-    tables: Sequence[Table] = ()
-    note: str = ""
-    samples: Sequence[Sample] = ()
 
 
 def write(card: Card, folder: Path) -> list[Path]:
@@ -59,33 +24,12 @@ def write(card: Card, folder: Path) -> list[Path]:
 
 def render_markdown(card: Card) -> str:
     """GitHub Markdown."""
-    parts = [f"# {inline(_title(card))}"]
-    for section in sections(card):
-        parts.append(f"## {section.title}")
-        if section.sketch:
-            parts.append(fenced(section.sketch))
-        for shown in section.tables:
-            headers, *rows = ([_cell(cell) for cell in cells] for cells in (shown.headers, *shown.rows))
-            parts += [table(headers, rows, left=shown.left).strip(), shown.note]
-        parts.append(section.note)
-        for sample in section.samples:
-            parts.append(f"### {inline(sample.name)}")
-            parts += [f"{inline(what)}{_cut(text)}\n\n{fenced(text[:SHOWN])}" for what, text in sample.texts.items()]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return page.render_markdown(_title(card), list(sections(card)))
 
 
 def render_html(card: Card) -> str:
     """One page for any browser: no network, no script, light and dark."""
-    environment = Environment(
-        loader=PackageLoader("agentark_core", "."),
-        autoescape=select_autoescape(["jinja"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"safe_text": safe, "cut": _cut, "figure": Markup}
-    template = environment.get_template("card.html.jinja")
-    return template.render(title=_title(card), sections=list(sections(card)), shown=SHOWN)
+    return page.render_html(_title(card), list(sections(card)))
 
 
 def sections(card: Card) -> Iterator[Section]:
@@ -151,7 +95,7 @@ def _changes(card: Card) -> Section:
     counts = card.totals["trajectories"]["counts"]
     return Section(
         title="What the debates changed",
-        figure=card_figures.flips(found),
+        figures=[card_figures.flips(found)],
         tables=[Table(headers=("what", "at", "share, % [95 %]", "changed", "of", "questions"), rows=rows)],
         note=(
             f"{counts['to_right']:,} flips to right and {counts['to_wrong']:,} to wrong are kept as trajectories, "
@@ -175,7 +119,7 @@ def _lengths(card: Card) -> Section:
     rows = [(card_figures.span(top), *(f"{bins.get(top, 0):,}" for bins in by_kind.values())) for top in tops]
     return Section(
         title="Lengths",
-        figure=card_figures.lengths(by_kind),
+        figures=[card_figures.lengths(by_kind)],
         sketch="\n\n".join(_bars(kind, by_kind[kind], tops=tops) for kind in by_kind),
         tables=[Table(headers=("characters", *(f"rows of {kind}" for kind in by_kind)), rows=rows)],
     )
@@ -186,12 +130,3 @@ def _bars(kind: str, bins: Mapping[str, int], *, tops: Sequence[str]) -> str:
     return "\n".join(
         [kind, *(f"{card_figures.span(top):>12} {'█' * round(_BAR * n / most)} {n:,}" for top, n in numbers)]
     )
-
-
-def _cell(text: str) -> str:
-    """Numbers and intervals as they are, anything else escaped."""
-    return text if re.fullmatch(r"[-0-9., %\[\]]*", text) else inline(text)
-
-
-def _cut(text: str) -> str:
-    return f" (first {SHOWN:,} of {len(text):,} characters)" if len(text) > SHOWN else ""

@@ -248,6 +248,34 @@ def card(
 
 
 @app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="Name of a run (`run.name`), or the fingerprint of a debate run.")],
+    scores: Annotated[
+        int, typer.Option(min=0, help="First score the steps of so many questions with the run's reward model.")
+    ] = 0,
+    open_: Annotated[bool, typer.Option("--open", help="Show the report in a browser.")] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Write the report of a run: verdict, accuracy against tokens, flips, cost, lineage, and its debates to search.
+
+    One HTML file that needs no network (more of them beyond 15 MB of debates), and the same figures in Markdown.
+    Flows that evaluate write it too.
+    """
+    from agentark_core.report import step_scores
+    from agentark_core.report.gather import gather
+    from agentark_core.report.write import render_text, write
+
+    if scores:
+        step_scores.score(home, run, questions=scores)
+    facts = gather(home, run)
+    paths = write(facts)
+    typer.echo(render_text(facts) + "\n")
+    typer.echo("\n".join(str(path) for path in paths))
+    if open_:
+        typer.launch(str(paths[0]))
+
+
+@app.command()
 def watch(
     runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Fingerprints; default: newest.")] = None,
     home: Home = DEFAULT_HOME,

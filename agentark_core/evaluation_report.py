@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentark_core import markdown
+from agentark_core import markdown, page
 from agentark_core.evaluation import EvalReport, EvalRow, PairedTest
 
 _WIDTH = 100
@@ -66,6 +66,19 @@ def render_markdown(report: EvalReport) -> str:
         parts.append(_KEPT_NOTE.format(reference=_escape(report.reference)).replace("\n", " ") + "\n")
         parts.append(_escape(_equal_tokens(report)) + "\n")
     return "\n".join(parts)
+
+
+def tables(report: EvalReport) -> list[page.Table]:
+    """The tables for a page, with what explains them."""
+    methods = [_method_cells(row, report.baseline) for row in report.rows]
+    made = [
+        page.Table(headers=_METHODS, rows=methods, left=2),
+        page.Table(headers=_TESTS, rows=_test_rows(report), note=_NOTE.replace("\n", " ")),
+    ]
+    if report.reference:
+        note = _KEPT_NOTE.format(reference="the reference").replace("\n", " ")
+        made.append(page.Table(headers=_KEPT, rows=_kept_rows(report), note=note))
+    return made
 
 
 def plot(report: EvalReport, path: Path) -> None:

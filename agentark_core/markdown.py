@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from agentark_core.terminal import safe
 
 
-def inline(text: str) -> str:
-    """One line without markup, of at most 160 characters."""
+def inline(text: str, *, limit: int = 160) -> str:
+    """One line without markup, of at most limit characters before they are escaped."""
     line = " ".join(safe(text).split())
-    return re.sub(r"([\\`*_\[\]<>#|!&~])", r"\\\1", line[:160])
+    return re.sub(r"([\\`*_\[\]<>#|!&~])", r"\\\1", line[:limit])
 
 
 def fenced(text: str) -> str:

@@ -28,6 +28,8 @@ WIDTH = 110
 
 def safe(text: str) -> str:
     """The text with control, format and surrogate characters (line feed aside) as escapes."""
+    if text.replace("\n", "").isprintable():  # the rule, a hundred times faster; also refuses unusual spaces
+        return text
     return "".join(
         character
         if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")

@@ -12,6 +12,7 @@ from agentark_core import yields
 from agentark_core.config import DistilConfig
 from agentark_core.extraction import ExtractJob, Kind
 from agentark_core.judge import setup
+from agentark_core.ledger import atomic_write_json
 from agentark_core.tracking import Run
 from agentark_core.training.sft_data import read_metrics
 from flows import stage
@@ -90,7 +91,7 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
             if name != "prm":
                 student = config.student.model_copy(update={"path": str(made.path), "revision": ""})
     last = done[-1]
-    return {
+    record = {
         "model": last["model"],
         "revision": last["revision"],
         "stages": done,
@@ -99,6 +100,8 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
         "registered": last["registered"],
         "lineage": lineage | _made_by(last["strategy"], made, jobs=jobs),
     }
+    atomic_write_json(home / "runs" / config.run.name / "student.json", record)  # for the report of the run
+    return record
 
 
 def _jobs_of(config: DistilConfig) -> Iterator[Any]:

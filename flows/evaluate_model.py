@@ -15,10 +15,11 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from agentark_core import evaluation, evaluation_report, model_files, records, strategies, text_scores, yields
+from agentark_core import evaluation, evaluation_report, model_files, records, strategies, text_scores, tracking, yields
 from agentark_core.config import DebateConfig, EngineConfig, EvaluateConfig, ModelConfig
 from agentark_core.judge import setup
 from agentark_core.ledger import Store, atomic_write_text
+from agentark_core.report import gather, write
 from flows import robustness_stage, stage
 from flows.debate_stage import complete_debates
 from flows.robustness_stage import Robustness
@@ -148,12 +149,18 @@ def evaluate_model(
             context="evaluation",
             rows=problems.rows,
         )
-        paths = write_report(
-            report, folder=home / "reports" / config.run.name, learned=learned or [], robustness=robustness
+        made_from = {
+            "questions": {"dataset": problems.dataset, "fingerprint": problems.fingerprint},
+            "made_from": {name: {"debates": spec.fingerprint, "answer": answer} for name, spec, answer in methods},
+        }
+        folder = gather.folder(home, config.run.name)
+        paths = write_evaluation(
+            report, folder=folder, learned=learned or [], robustness=robustness, made_from=made_from
         )
         prose = {name: score_prose(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods}
         if any(prose.values()):
             paths += _write_scores(prose, problems=problems, config=config, home=home)
+        paths += write_report(config.run.name, home=home, run=run)
         for path in paths:
             run.log_artifact(path)
         for (name, spec, _), row in zip(methods, report.rows, strict=True):
@@ -164,12 +171,20 @@ def evaluate_model(
     return {"report": evaluation.to_json(report), "paths": [str(path) for path in paths]}
 
 
-def write_report(
-    report: evaluation.EvalReport, *, folder: Path, learned: list[yields.Row], robustness: Robustness
+def write_evaluation(
+    report: evaluation.EvalReport,
+    *,
+    folder: Path,
+    learned: list[yields.Row],
+    robustness: Robustness,
+    made_from: dict[str, Any],
 ) -> list[Path]:
     """evaluation.json, evaluation.md and evaluation.png in folder; the first two hold the yield table and the failures
-    too."""
-    data = evaluation.to_json(report) | ({"yield": learned} if learned else {}) | robustness.data
+    too.
+
+    made_from: the held-out questions, and the debates that each method is scored on.
+    """
+    data = evaluation.to_json(report) | made_from | ({"yield": learned} if learned else {}) | robustness.data
     atomic_write_text(folder / "evaluation.json", json.dumps(data, indent=2, sort_keys=True))
     atomic_write_text(folder / "evaluation.md", _markdown(report, learned, robustness))
     evaluation_report.plot(report, folder / "evaluation.png")
@@ -185,6 +200,22 @@ def _write_scores(
     paths, text = text_scores.write(scores, questions=questions, folder=home / "reports" / config.run.name)
     get_run_logger().info("\n%s", text)
     create_markdown_artifact(text, key="scores")
+    return paths
+
+
+def write_report(name: str, *, home: Path, run: tracking.Run) -> list[Path]:
+    """The report of the run with its debates; its verdict heads the run in MLflow and in Prefect."""
+    facts = gather.gather(home, name)
+    paths = write.write(facts)
+    said = write.render_verdict(facts)
+    link = f"The report: `{paths[0]}`, or `agentark report {name} --home {home} --open`."
+    run.set_tags({"mlflow.note.content": f"{said}\n{link} It is among the artifacts too."})
+    url = run.url
+    create_markdown_artifact(
+        f"{said}\n{link}" + (f" [In MLflow]({url}/artifacts)." if url.startswith("http") else ""),
+        key="report",
+        description="What came of the run",
+    )
     return paths
 
 

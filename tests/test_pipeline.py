@@ -82,6 +82,12 @@ def test_questions_in_registered_student_out_and_a_second_run_does_nothing(agent
     assert all(row["n"] == 32 and row["low"] <= row["accuracy"] <= row["high"] for row in rows.values())
     assert rows["distilled student greedy"]["vs_baseline"]["n"] == 32
 
+    page = (home / "reports" / "test" / "report.html").read_text(encoding="utf-8")
+    assert "The student" in page and 'id="pack-0"' in page and "learned from" in page and "Held-out debates" in page
+    shown = agentark("report", "test", "--home", home).stdout
+    assert "The student" in shown and "reports/test/report.html" in shown
+    assert (home / "reports" / "test" / "report.html").read_text(encoding="utf-8") == page
+
     models = agentark("models", "--home", home).stdout
     assert "agentark-student" in models and "candidate" in models
 
@@ -95,6 +101,9 @@ def test_questions_in_registered_student_out_and_a_second_run_does_nothing(agent
         "evaluate-model",
     }
     assert all(run.inputs.dataset_inputs for run in children)
+    evaluated = next(run for run in children if run.info.run_name == "evaluate-model").info.run_id
+    assert "report.html" in {artifact.path for artifact in client.list_artifacts(evaluated)}
+    assert "agentark report test" in client.get_run(evaluated).data.tags["mlflow.note.content"]
     (version,) = client.search_model_versions("name='agentark-student'")
     traces = version.tags["lineage.debates"]
     assert version.tags["lineage.debate_manifests"] == Store(home, stage="debates", fingerprint=traces).digest()

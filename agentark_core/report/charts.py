@@ -1,0 +1,201 @@
+"""The report's charts as SVG: accuracy against tokens, scaling, students side by side, calibration.
+
+Colour is never alone: each kind of method has its marker, each point its name and figure beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentark_core.evaluation import EvalReport, EvalRow
+from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, name, panels, style, svg
+from agentark_core.prm_metrics import Bin
+from agentark_core.report.debate_sets import CurvePoint
+from agentark_core.report.gather import Student
+from agentark_core.statistics import wilson
+
+_LINE = 5.2
+"""Height of a label in % of accuracy, on the axes that label themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A named line of points."""
+
+    name: str
+    points: Sequence[CurvePoint]
+    colour: str
+    marker: str
+
+
+def accuracy_by_tokens(report: EvalReport) -> str:
+    """Every method: accuracy with its interval against completion tokens a question, log scale, 0 drawn at 1."""
+    label = (
+        f"Chart of accuracy, with 95 % intervals, against completion tokens a question, of {report.n:,} questions. "
+        + " ".join(
+            f"{row.name}: {100 * row.accuracy:.1f} % at {row.tokens_per_question:,.0f} tokens." for row in report.rows
+        )
+    )
+    with style("accuracy"):
+        figure, (axes,) = panels(1, height=5.2)
+        places = [(max(row.tokens_per_question, 1.0), 100 * row.accuracy) for row in report.rows]
+        for row, (x, y) in zip(report.rows, places, strict=True):
+            colour, marker, size = _look(row)
+            _point(axes, x, y, low=100 * row.low, high=100 * row.high, colour=colour, marker=marker, size=size)
+        _log_tokens(axes, [x for x, _ in places])
+        axes.set_ylabel("correct answers, % [95 %]")
+        axes.set_ylim(-3, 103)
+        _labels(
+            axes,
+            [f"{name(row.name)} {100 * row.accuracy:.1f}" for row in report.rows],
+            places,
+            [_look(r)[0] for r in report.rows],
+        )
+        return svg(figure, key="accuracy", label=label)
+
+
+def scaling(curves: Sequence[Curve], student: EvalRow | None) -> str:
+    """Accuracy of votes and of rounds as they spend more tokens, and the student as a line to reach."""
+    label = "Chart of accuracy against completion tokens a question. " + " ".join(
+        f"{curve.name}: "
+        + ", ".join(f"{point.at}: {100 * point.correct / point.n:.1f} %" for point in curve.points)
+        + "."
+        for curve in curves
+    )
+    with style("scaling"):
+        figure, (axes,) = panels(1, height=4.2)
+        for curve in curves:
+            xs = [max(point.tokens, 1.0) for point in curve.points]
+            shares = [100 * point.correct / point.n for point in curve.points]
+            bounds = [wilson(point.correct, point.n) for point in curve.points]
+            axes.errorbar(
+                xs,
+                shares,
+                yerr=[
+                    [y - 100 * low for y, (low, _) in zip(shares, bounds, strict=True)],
+                    [100 * high - y for y, (_, high) in zip(shares, bounds, strict=True)],
+                ],
+                fmt=f"{curve.marker}-",
+                color=curve.colour,
+                capsize=3,
+                label=name(curve.name),
+            )
+            for x, y, point in zip(xs, shares, curve.points, strict=True):
+                if point.at & (point.at - 1) == 0 or point is curve.points[-1]:  # powers of two, for room
+                    axes.annotate(str(point.at), (x, y), xytext=(5, -12), textcoords="offset points", fontsize=9)
+        if student is not None:
+            x, y = max(student.tokens_per_question, 1.0), 100 * student.accuracy
+            _point(axes, x, y, low=100 * student.low, high=100 * student.high, colour=ORANGE, marker="*", size=14)
+            axes.plot([], [], "*", color=ORANGE, markersize=12, label=name(student.name))
+        _log_tokens(axes, [point.tokens for curve in curves for point in curve.points])
+        axes.set_ylabel("correct answers, % [95 %]")
+        axes.legend(frameon=False, loc="best")
+        return svg(figure, key="scaling", label=label)
+
+
+def students(rows: Sequence[Student]) -> str:
+    """One line a student: accuracy with its interval."""
+    label = "Chart of students: " + " ".join(f"{one.strategies}, run {one.run}: {_shown(one.row)}." for one in rows)
+    with style("students"):
+        figure, (axes,) = panels(1, height=0.9 + 0.45 * len(rows))
+        for place, one in enumerate(reversed(rows)):
+            colour, marker, size = _look(one.row)
+            values = [[100 * (one.row.accuracy - one.row.low)], [100 * (one.row.high - one.row.accuracy)]]
+            axes.errorbar(
+                [100 * one.row.accuracy], [place], xerr=values, fmt=marker, color=colour, markersize=size, capsize=4
+            )
+        axes.set_yticks(range(len(rows)), [f"{name(one.strategies)}\n{name(one.run)}" for one in reversed(rows)])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel("correct answers, % [95 %]")
+        axes.grid(visible=True, axis="x", alpha=0.25, color=PAGE)
+        return svg(figure, key="students", label=label)
+
+
+def reliability(table: Sequence[Bin]) -> str:
+    """Share of right steps by the score that the model gave them; on the dotted line the two agree."""
+    label = "Reliability chart of the process reward model. " + " ".join(
+        f"Score {row.low:.1f} to {row.high:.1f}: {100 * row.right.value:.0f} % of {row.right.n:,} steps right."
+        for row in table
+    )
+    with style("reliability"):
+        figure, (axes,) = panels(1)
+        axes.plot([0, 100], [0, 100], color=PAGE, alpha=0.5, linestyle=":")
+        for row in table:
+            right = row.right
+            _point(
+                axes, 100 * row.mean_score, 100 * right.value, low=100 * right.low, high=100 * right.high, colour=BLUE
+            )
+        axes.set(
+            xlabel="mean score of the steps in a bin, %", ylabel="right steps, % [95 %]", xlim=(-2, 102), ylim=(-2, 102)
+        )
+        return svg(figure, key="reliability", label=label)
+
+
+def _look(row: EvalRow) -> tuple[str, str, int]:
+    """Colour, marker and its size by what a method is."""
+    if row.name.startswith("distilled student"):
+        return ORANGE, "*", 14
+    if row.name.startswith("base student"):
+        return ORANGE, "x", 8
+    return (BLUE, "o", 7) if row.calls_per_question <= 1 else (GREEN, "s", 7)
+
+
+def _shown(row: EvalRow) -> str:
+    return f"{100 * row.accuracy:.1f} % [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+
+
+def _point(
+    axes: Any, x: float, y: float, *, low: float, high: float, colour: str, marker: str = "o", size: int = 7
+) -> None:
+    spread = [[max(0.0, y - low)], [max(0.0, high - y)]]
+    axes.errorbar([x], [y], yerr=spread, fmt=marker, color=colour, markersize=size, capsize=4)
+
+
+def _log_tokens(axes: Any, tokens: Sequence[float]) -> None:
+    """A log scale with room for the names beside the points."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    low, high = max(min(tokens), 1.0), max(*tokens, 1.0)
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.6, high * 1.6 if high / low > 4 else high * 4)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("completion tokens a question (log scale)")
+
+
+def _labels(axes: Any, texts: Sequence[str], places: Sequence[tuple[float, float]], colours: Sequence[str]) -> None:
+    """Names beside the points, on the side that has room, moved apart where they would overlap."""
+    low, high = axes.get_xlim()
+    middle = (low * high) ** 0.5
+    for right in (True, False):
+        side = sorted(
+            (index for index, (x, _) in enumerate(places) if (x < middle) == right), key=lambda i: places[i][1]
+        )
+        heights = _apart([places[index][1] for index in side])
+        for index, height in zip(side, heights, strict=True):
+            axes.annotate(
+                texts[index],
+                places[index],
+                xytext=(16 if right else -16, height),
+                textcoords=("offset points", "data"),
+                ha="left" if right else "right",
+                va="center",
+                fontsize=9,
+                arrowprops={"arrowstyle": "-", "color": colours[index], "alpha": 0.5, "shrinkB": 5},
+            )
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Heights, sorted, at least a line apart and as near to the given ones as groups of neighbours allow."""
+    groups: list[tuple[float, int]] = []  # centre and size
+    for height in heights:
+        groups.append((height, 1))
+        while len(groups) > 1:
+            (centre, size), (above, number) = groups[-2:]
+            if above - centre >= _LINE * (size + number) / 2:
+                break
+            groups[-2:] = [((centre * size + above * number) / (size + number), size + number)]
+    return [centre + _LINE * (place - (size - 1) / 2) for centre, size in groups for place in range(size)]

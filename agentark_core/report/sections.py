@@ -1,0 +1,180 @@
+"""What a report shows below its verdict, section by section; the same in HTML and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agentark_core import card_figures, evaluation_report
+from agentark_core.dynamics import Share
+from agentark_core.figures import BLUE, GREEN
+from agentark_core.page import Section, Table
+from agentark_core.report import charts, provenance, step_scores
+from agentark_core.report.debate_sets import CurvePoint, DebateSet
+from agentark_core.report.gather import Facts
+from agentark_core.report.verdict import found, row_of
+from agentark_core.terminal import share
+
+
+def sections(facts: Facts) -> Iterator[Section]:
+    """Everything but the verdict and the debates, in order."""
+    if facts.evaluation is not None:
+        yield _accuracy(facts)
+    if len(facts.students) > 1:
+        yield _students(facts)
+    if curves := _curves(facts):
+        yield _scaling(facts, curves)
+    for number, one in enumerate(facts.sets, start=1):
+        if len(one.rounds) > 1:
+            yield _flips(one, name=f"flips-{number}")
+    if facts.step_scores:
+        yield _calibration(facts)
+    yield provenance.cost(facts)
+    yield provenance.lineage(facts)
+    yield provenance.limits(facts)
+
+
+def _accuracy(facts: Facts) -> Section:
+    report = facts.evaluation
+    assert report is not None
+    return Section(
+        title="Accuracy against tokens",
+        figures=[charts.accuracy_by_tokens(report)],
+        tables=evaluation_report.tables(report),
+    )
+
+
+def _students(facts: Facts) -> Section:
+    report = facts.evaluation
+    rows = [
+        (
+            one.strategies,
+            one.run,
+            f"{one.row.correct:,} / {one.row.n:,}",
+            share(one.row.correct, one.row.n),
+            f"{one.row.tokens_per_question:.1f}",
+        )
+        for one in facts.students
+    ]
+    tested = row_of(report, "distilled student") if report else None
+    return Section(
+        title="Strategies compared",
+        figures=[charts.students(facts.students)],
+        tables=[
+            Table(
+                headers=("strategies", "run", "correct", "accuracy, % [95 %]", "completion tokens a question"),
+                rows=rows,
+                left=2,
+                note="Greedy answers on the same held-out questions. Students of other runs of this home stand beside "
+                "this run's; their intervals are unpaired, so two that overlap may still differ.",
+            )
+        ],
+        points=[f"Against {report.baseline}, paired: this run's student is {found(tested.vs_baseline)}."]
+        if report and tested and tested.vs_baseline
+        else [],
+    )
+
+
+def _curves(facts: Facts) -> list[charts.Curve]:
+    curves = [
+        charts.Curve(
+            name=f"{one.title.removeprefix('Held-out debates: ')}, after round",
+            points=one.by_round,
+            colour=GREEN,
+            marker="s",
+        )
+        for one in facts.held_out or facts.learned
+        if len(one.by_round) > 1
+    ]
+    if len(facts.votes) > 1:
+        curves.append(charts.Curve(name="majority vote, first k samples", points=facts.votes, colour=BLUE, marker="o"))
+    return curves
+
+
+def _scaling(facts: Facts, curves: list[charts.Curve]) -> Section:
+    student = row_of(facts.evaluation, "distilled student") if facts.evaluation and facts.held_out else None
+    rows = [(curve.name, str(point.at), *_point(point)) for curve in curves for point in curve.points]
+    return Section(
+        title="Scaling: more samples, more rounds",
+        figures=[charts.scaling(curves, student)],
+        tables=[
+            Table(
+                headers=("way of answering", "size", "accuracy, % [95 %]", "correct", "completion tokens a question"),
+                rows=rows,
+                note="A vote of k takes the first k samples of each question; numbers at some points are k, or the "
+                "round. After a round, a debate that ended earlier counts with its last vote.",
+            )
+        ],
+    )
+
+
+def _point(point: CurvePoint) -> tuple[str, str, str]:
+    return share(point.correct, point.n), f"{point.correct:,} / {point.n:,}", f"{point.tokens:,.1f}"
+
+
+def _flips(one: DebateSet, *, name: str) -> Section:
+    shown = one.dynamics
+    rows = [
+        (
+            str(row.round),
+            f"{row.turns:,}",
+            _share(shown.to_right_in.get(row.round)),
+            _share(shown.to_wrong_in.get(row.round)),
+            share(row.correct, row.questions),
+            f"{row.questions:,}" + (f", {row.undecided:,} undecided" if row.undecided else ""),
+        )
+        for row in one.rounds
+    ]
+    headers = (
+        "round",
+        "solutions",
+        "wrong that turn right, % [95 %]",
+        "right that turn wrong, % [95 %]",
+        "vote right, % [95 %]",
+        "of questions",
+    )
+    return Section(
+        title=f"Flips by round. {one.title}",
+        figures=[card_figures.flips(shown, name=name)] if shown.to_right_in or shown.to_wrong_in else [],
+        tables=[
+            Table(
+                headers=headers,
+                rows=rows,
+                note="An agent's solution against its own in the round before, where both are decided; the intervals "
+                "take questions as the unit, because the agents of one question are not independent. Vote: majority of "
+                "the agents after the round; a debate that ended earlier counts with its last vote.",
+            )
+        ],
+    )
+
+
+def _share(found: Share | None) -> str:
+    if found is None:
+        return "-"
+    return f"{100 * found.share:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}] of {found.n:,}"
+
+
+def _calibration(facts: Facts) -> Section:
+    measured = step_scores.measure(facts)
+    if measured is None:
+        return Section(title="Calibration of the process reward model", note=step_scores.UNMEASURED)
+    table, error, auc = measured
+    rows = [
+        (
+            f"{row.low:.1f} to {row.high:.1f}",
+            f"{row.right.n:,}",
+            f"{100 * row.mean_score:.1f}",
+            f"{100 * row.right.value:.1f} [{100 * row.right.low:.1f}, {100 * row.right.high:.1f}]",
+        )
+        for row in table
+    ]
+    return Section(
+        title="Calibration of the process reward model",
+        points=[
+            f"Step AUC {auc} labelled steps.",
+            f"Expected calibration error {error} labelled steps.",
+        ],
+        figures=[charts.reliability(table)],
+        tables=[
+            Table(headers=("score", "steps", "mean score, %", "right, % [95 %]"), rows=rows, note=step_scores.NOTE)
+        ],
+    )
