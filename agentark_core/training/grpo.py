@@ -36,6 +36,7 @@ FINAL_STEPS = 10
 log = logging.getLogger(__name__)
 
 
+@group.names_full_disk
 def train(resolved: dict[str, Any]) -> dict[str, Any]:
     """Run (or resume, or return at once) one job in this process, a member of its group; return the result.
 
@@ -80,11 +81,13 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         trainer.accelerator.wait_for_everyone()
         trainer.train(resume_from_checkpoint=resume)
     trainer.check_weights()
-    step, weights = trainer.state.global_step, None
+    step = trainer.state.global_step
     if trainer.stopped:
         step = watch.best(trainer.looks).step
         log.warning("%s; the run ends, and the model of step %d is published", trainer.stopped, step)
         weights = _weights(job, step=step)
+    else:
+        weights = group.gathered(trainer)
     rewards = [row["reward"] for row in metrics.rows if row["reward"] is not None]
     result = {
         "steps": trainer.state.global_step,

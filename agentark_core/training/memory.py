@@ -12,6 +12,8 @@ and 5, here with float32 weights):
     casts        2 N: autocast keeps the bfloat16 copies of float32 matrices until the backward pass
     activations  tokens x layers x what a layer stores a token, or with checkpointing 4 h (its input; section 5 of
                  Korthikanti et al., arXiv 2205.05198) and one layer's worth
+    offload      optimizer: no optimizer, and from stage 2 on no gradients (ZeRO-Offload, Ren et al., arXiv 2101.06840);
+                 all: no weights but the gathered ones either
     buffers      DeepSpeed's default buckets: 5e8 elements, twice (stages 1, 2), or 1e9 gathered ones (stage 3); TRL's
                  LM head: a tile of 4096 x 32768 logits, and its gradient in float32
 
@@ -135,11 +137,13 @@ def estimate(shape: Shape, config: SFTConfig) -> Memory:
     layer = factor_h * shape.hidden + factor_i * shape.mlp + factor_q * query
     checkpointing = config.gradient_checkpointing is not False
     head = 0 if config.lora else 4 * shape.vocabulary * shape.hidden
+    moved = config.offload != "none"
     return Memory(
-        weights=((2 if narrow else 4) * parameters + (4 * trained if config.lora else 0))
-        * (share if stage == 3 else 1),
-        gradients=4 * trained * (share if stage >= 2 else 1),
-        optimizer=12 * trained * share if stage else 8 * trained,
+        weights=0.0
+        if config.offload == "all"
+        else ((2 if narrow else 4) * parameters + (4 * trained if config.lora else 0)) * (share if stage == 3 else 1),
+        gradients=0.0 if moved and stage >= 2 else 4 * trained * (share if stage >= 2 else 1),
+        optimizer=0.0 if moved else 12 * trained * share if stage else 8 * trained,
         casts=2 * (shape.text - shape.embedding) if mixed and not narrow else 0,
         activations=tokens * (4 * shape.hidden * shape.layers + layer if checkpointing else layer * shape.layers),
         buffers=4 * ([0, 2 * min(BUCKET, trained), 2 * min(BUCKET, trained), min(GATHERED, parameters)][stage] + TILE)
@@ -164,7 +168,8 @@ def check(base: Path, config: SFTConfig, *, available: float) -> None:
 
 
 def remedies(shape: Shape, config: SFTConfig, *, available: float) -> str:
-    """Settings that make the job fit: each one alone that does, else all that cost nothing but time, else adapters."""
+    """Settings that make the job fit: each one alone that does, else all that cost little time, else these with
+    offload, else adapters."""
     wider = config.num_workers
     while wider < 64 and config.batch_size % (2 * wider) == 0:
         wider *= 2
@@ -172,8 +177,9 @@ def remedies(shape: Shape, config: SFTConfig, *, available: float) -> str:
     cheap: list[dict[str, Any]] = [{"gradient_checkpointing": True}, rows, {"zero_stage": 3}]
     cheap.append({"num_workers": wider, "zero_stage": 3, **rows})
     together: dict[str, Any] = {key: value for setting in cheap[:3] for key, value in setting.items()}
-    adapters = {**together, "zero_stage": 2, "lora": LoRAConfig()}
-    for group in (cheap, [together], [adapters]):
+    offloaded = [{**together, "offload": what} for what in ("optimizer", "all")]
+    adapters = {**together, "zero_stage": 2, "offload": "none", "lora": LoRAConfig()}
+    for group in (cheap, [together], offloaded, [adapters]):
         fitting = [s for s in group if estimate(shape, config.model_copy(update=s)).total <= available]
         if fitting:
             return " or ".join(", ".join(f"sft.{key} {_said(value)}" for key, value in s.items()) for s in fitting)
