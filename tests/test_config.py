@@ -77,9 +77,8 @@ def test_names_that_could_leave_their_folder_are_refused(name: str) -> None:
 @pytest.mark.parametrize("key", ["run.name", "problems.dataset", "tracking.experiment", "tracking.registered_model"])
 def test_every_name_of_a_config_is_checked_before_anything_is_made(tmp_path: Path, key: str, name: str) -> None:
     section, field = key.split(".")
-    data = {**MINIMAL, section: {**MINIMAL.get(section, {}), field: name}, "run": {"home": str(tmp_path / "home")}}
-    if section == "run":
-        data["run"] = {"home": str(tmp_path / "home"), "name": name}
+    data: dict[str, dict[str, str]] = {**MINIMAL, "run": {"home": str(tmp_path / "home")}}
+    data[section] = {**data.get(section, {}), field: name}
     file = tmp_path / "config.json"
     file.write_text(json.dumps(data))
     with pytest.raises(ConfigError, match=rf"config.json: {key}: .*invalid name"):

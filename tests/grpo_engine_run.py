@@ -1,0 +1,40 @@
+"""`grpo_engine_run.py CONFIG SKIPPED`: GRPO that samples with a real vLLM on the CPU, its SKIPPED-th weight sync left out.
+
+
+TRL writes into vLLM's layers, which on a CPU are packed when they are loaded; so the sync goes through vLLM's own
+reload instead.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
+
+from agentark_core.training import group, grpo
+
+group.prepare(cpus=1)
+
+from trl.generation.vllm_generation import VLLMGeneration  # noqa: E402
+
+
+def main(config: str, skipped: int) -> int:
+    syncs = 0
+
+    def sync(engine: VLLMGeneration) -> None:
+        nonlocal syncs
+        syncs += 1
+        if syncs != skipped:
+            weights = list(engine._iter_named_params())
+            engine.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+            engine.llm.reset_prefix_cache()
+
+    VLLMGeneration.sync_weights = sync
+    return grpo.main(["--config", config])
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1], int(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(code)  # not held up by the engine's threads
