@@ -1,8 +1,7 @@
-"""`grpo_engine_run.py CONFIG SKIPPED`: GRPO that samples with a real vLLM on the CPU, its SKIPPED-th weight sync left out.
+"""`grpo_engine_run.py CONFIG SKIPPED`: GRPO that samples with a real vLLM on the CPU; one weight sync is left out.
 
-
-TRL writes into vLLM's layers, which on a CPU are packed when they are loaded; so the sync goes through vLLM's own
-reload instead.
+SKIPPED: which, from 1. TRL writes into vLLM's layers, which on a CPU are packed when they are loaded; so the sync
+goes through vLLM's own reload instead.
 """
 
 from __future__ import annotations
