@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
@@ -15,13 +16,13 @@ from agentark_core.training import group, grpo
 
 group.prepare(cpus=1)
 
-from trl.generation.vllm_generation import VLLMGeneration  # noqa: E402
+from trl.generation import vllm_generation  # noqa: E402
 
 
 def main(config: str, skipped: int) -> int:
     syncs = 0
 
-    def sync(engine: VLLMGeneration) -> None:
+    def sync(engine: vllm_generation.VLLMGeneration) -> None:
         nonlocal syncs
         syncs += 1
         if syncs != skipped:
@@ -29,7 +30,8 @@ def main(config: str, skipped: int) -> int:
             engine.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
             engine.llm.reset_prefix_cache()
 
-    VLLMGeneration.sync_weights = sync
+    vllm_generation.VLLMGeneration.sync_weights = sync
+    vllm_generation.LLM = partial(vllm_generation.LLM, enforce_eager=True)  # nothing to compile
     return grpo.main(["--config", config])
 
 

@@ -85,9 +85,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     if trainer.stopped:
         step = watch.best(trainer.looks).step
         log.warning("%s; the run ends, and the model of step %d is published", trainer.stopped, step)
-        weights = _weights(job, step=step)
-    else:
-        weights = group.gathered(trainer)
+    weights = _weights(job, step=step) if trainer.stopped else group.gathered(trainer)
     rewards = [row["reward"] for row in metrics.rows if row["reward"] is not None]
     result = {
         "steps": trainer.state.global_step,
