@@ -103,6 +103,8 @@ def check_model_dir(path: Path) -> None:
     for name in files:
         if name.endswith("config.json") and "auto_map" in _read_json(path / name):
             raise ModelError(f"{path / name}: key auto_map asks for the model's own code; remove the key")
+        if name.endswith(".safetensors.index.json"):
+            _check_index(path / name)
     if "config.json" not in files:
         raise ModelError(f"{path}: config.json is missing; save the model with save_pretrained")
     if not any(name.endswith(".safetensors") and "/" not in name for name in files):
@@ -111,6 +113,16 @@ def check_model_dir(path: Path) -> None:
         raise ModelError(f"{path}: no tokenizer ({' or '.join(TOKENIZERS)}); save it beside the model")
     if not _has_chat_template(path, files):
         raise ModelError(f"{path}: no chat template; add chat_template.jinja (base models need one of their own)")
+
+
+def _check_index(file: Path) -> None:
+    """Raise ModelError if the index of a model in several files names one that is not beside it."""
+    shards = _read_json(file).get("weight_map")
+    if not isinstance(shards, dict):
+        raise ModelError(f"{file}: no weight_map; save the model again")
+    for shard in sorted({str(shard) for shard in shards.values()}):
+        if Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise ModelError(f"{file}: weights in {shard[:80]!r}: not a safetensors file of this directory; mend it")
 
 
 def revision(path: Path) -> str:

@@ -10,9 +10,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+
+if TYPE_CHECKING:
+    from training_jobs import Job
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUIET = {
@@ -98,3 +102,52 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     for name, value in group.items():
         monkeypatch.setenv(name, str(value))
+
+
+@pytest.fixture(scope="session", params=["sft", "prm", "grpo"])
+def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """Each of the training jobs."""
+    import training_jobs
+
+    return training_jobs.make(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Ray cluster of two CPUs in this process."""
+    import ray
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        object_store_memory=2**27,
+        _node_ip_address="127.0.0.1",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB; `mount -o remount,size=64m` makes it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("mounting a tmpfs needs root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def enlarge(disk: Path, *, size: str = "64m") -> None:
+    """Space returns to a small_disk."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)

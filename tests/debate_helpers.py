@@ -117,3 +117,17 @@ def write_usage(store: Store, name: str, **fields: Any) -> Path:
     temporary.write_text(json.dumps({"started_at": "2026-01-01T00:00:00+00:00", **fields}))
     temporary.rename(path)
     return path
+
+
+class Submitted:
+    """A task that runs when it is submitted, without Prefect."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def submit(self, *arguments: Any, **named: Any) -> Submitted:
+        self.outcome = self.function(*arguments, **named)
+        return self
+
+    def result(self) -> Any:
+        return self.outcome

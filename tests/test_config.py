@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,13 +61,29 @@ def test_missing_file_and_malformed_override(tmp_path: Path) -> None:
         load(BuildTracesConfig, written(tmp_path, MINIMAL), overrides=["debate"])
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["../x", "..\\x", "%2e%2e%2f", "%252e%252e%252f", "file:///etc/passwd", "a\0b", "a" * 300, "\u202eabc", "-x", ""],
-)
+HOSTILE = [
+    *("../x", "..\\x", "%2e%2e%2f", "%252e%252e%252f", "file:///etc/passwd"),
+    *("a\0b", "a" * 300, "\u202eabc", "-x", ""),
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
 def test_names_that_could_leave_their_folder_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="invalid name"):
         check_name(name)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("key", ["run.name", "problems.dataset", "tracking.experiment", "tracking.registered_model"])
+def test_every_name_of_a_config_is_checked_before_anything_is_made(tmp_path: Path, key: str, name: str) -> None:
+    section, field = key.split(".")
+    data: dict[str, dict[str, str]] = {**MINIMAL, "run": {"home": str(tmp_path / "home")}}
+    data[section] = {**data.get(section, {}), field: name}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(data))
+    with pytest.raises(ConfigError, match=rf"config.json: {key}: .*invalid name"):
+        load(BuildTracesConfig, file)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "deployments").glob("*.yaml")), ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import enlarge
 from scripted import Scripted, boxed
 
 from agentark_core import usage
@@ -18,7 +20,7 @@ from agentark_core.config import DebateConfig, SamplingConfig
 from agentark_core.discussion import Plan
 from agentark_core.dispatcher import Caps, Dispatcher, Run
 from agentark_core.engines.base import Prompt, Request
-from agentark_core.errors import EngineDied, NoAnswers, Stopped
+from agentark_core.errors import EngineDied, NoAnswers, Stopped, StorageFull
 from agentark_core.ledger import Store
 from agentark_core.shards import ShardJob, run_shard
 from agentark_core.stored import read_debates
@@ -102,6 +104,25 @@ def start(
         return dict(done.pop().result())
 
     return asyncio.run(life())
+
+
+def test_a_full_disk_stops_the_shard_and_it_goes_on_from_its_journal_when_space_returns(small_disk: Path) -> None:
+    """F10 above the ledger: nothing new is asked, nothing is half-committed, and only what was in flight is redone."""
+    engine = Engine(lambda question, round, agent: f"{os.urandom(40_000).hex()} \\boxed{{42}}")
+    shard = job(small_disk)
+    with pytest.raises(StorageFull, match=r"00000\.1\.journal.* \d+ bytes needed"):
+        start(engine, shard)
+    first = len(engine.asked)
+    assert first < 20 * 4, "most questions were not asked for"
+    store = Store(small_disk, stage="debates", fingerprint="f")
+    assert not store.entries()
+    enlarge(small_disk)
+    start(engine, shard)
+    (entry,) = store.entries().values()
+    assert entry.meta["replayed_turns"] > 0
+    assert len(engine.asked) == first + 20 * 4 - entry.meta["replayed_turns"]
+    keys = [(row["work_id"], row["round"], row["agent"]) for row in store.read().to_pylist()]
+    assert len(keys) == len(set(keys)) == 20 * 4
 
 
 def usages(home: Path) -> list[dict[str, Any]]:

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,23 +18,12 @@ from agentark_core.errors import ConfigError, DataError, EmptyDataset
 from agentark_core.training import TrainingError, checkpoints, grpo, grpo_data, grpo_plan, watch
 from agentark_core.verify import Verifier
 
-ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_prompts(tmp_path_factory.mktemp("data") / "prompts.parquet", number=40)
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group of one, forgotten afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    group_of_one = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    for name, value in group_of_one.items():
-        monkeypatch.setenv(name, str(value))
 
 
 def test_a_plan_names_what_is_wrong(data: Path, tmp_path: Path) -> None:
@@ -202,39 +184,3 @@ def test_numbers_that_are_not_finite_stop_the_run_and_nothing_is_saved(data: Pat
     assert e.value.exit_code != 0
     assert not list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
     assert not (tmp_path / "out" / "model").exists()
-
-
-def start(config: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "agentark_core.training.grpo", "--config", str(config)]
-    inherited = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
-    return subprocess.Popen(command, cwd=ROOT, env=inherited, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-@pytest.mark.slow
-def test_kill_9_at_any_moment_ends_in_the_same_place(data: Path, tmp_path: Path) -> None:
-    settings = {"save_steps": 2, "epochs": 0.75, "iterations": 2}
-    expected = grpo.train(resolved(data, tmp_path / "unbroken", **settings))
-    broken = resolved(data, tmp_path / "broken", **settings)
-    (tmp_path / "broken.json").write_text(json.dumps(broken))
-    folder, log = tmp_path / "broken" / "checkpoints", tmp_path / "broken" / "metrics.jsonl"
-    moments = [
-        lambda: log.exists() and len(log.read_text().splitlines()) >= 3,  # within a rollout batch
-        lambda: (folder / "checkpoint-6").exists(),  # the save has just begun
-    ]
-    for reached in moments:
-        process = start(tmp_path / "broken.json")
-        while process.poll() is None and not reached():
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert not (tmp_path / "broken" / "COMPLETE").exists()
-    result = grpo.train(broken)
-    assert result["final_reward"] == pytest.approx(expected["final_reward"], rel=1e-4)
-    assert (result["steps"], result["tokens"]) == (expected["steps"], expected["tokens"])
-    assert [look["accuracy"] for look in result["watch"]] == [look["accuracy"] for look in expected["watch"]]
-    unbroken = metrics(tmp_path / "unbroken")
-    assert [row["step"] for row in metrics(tmp_path / "broken")] == [row["step"] for row in unbroken]
-    assert [row["kl"] for row in metrics(tmp_path / "broken")] == pytest.approx(
-        [row["kl"] for row in unbroken], rel=1e-2, abs=1e-6
-    )
-    assert math.isfinite(result["final_reward"])

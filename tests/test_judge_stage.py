@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debate_helpers import RUN, commit_debates, make_debate, make_home
+from debate_helpers import RUN, Submitted, commit_debates, make_debate, make_home
 
 from agentark_core.cluster import ray_pool
 from agentark_core.config import EngineConfig, JudgeConfig, PipelineConfig
@@ -24,20 +24,6 @@ from tasks import trace_tasks
 
 JUDGE = JudgeSetup(config=JudgeConfig.model_validate({"model": {"path": "m"}}), engine=EngineConfig(), revision="r")
 QUESTION = "Which one?\nA. Liver\nB. Heart"
-
-
-class Submitted:
-    """A task that runs when it is submitted, without Prefect."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-
-    def submit(self, *arguments: Any, **named: Any) -> Submitted:
-        self.outcome = self.function(*arguments, **named)
-        return self
-
-    def result(self) -> Any:
-        return self.outcome
 
 
 def run_stage(monkeypatch: pytest.MonkeyPatch, home: Path, *shards: str) -> None:

@@ -7,12 +7,11 @@ import hashlib
 import json
 import os
 import resource
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from conftest import enlarge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_helpers import PATIENCE_S, commit, flip_bit, in_child, make_store, make_turn, tree, turn_table, wait
@@ -196,21 +195,6 @@ def test_journals_live_until_garbage_is_collected_and_then_only_those_of_sound_s
     assert [path.name for path in (store.root / "journals").iterdir()] == ["open.1.journal"]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("mounting a tmpfs needs root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 def noise_table(size_bytes: int) -> pa.Table:
     return turns_to_table([make_turn(os.urandom(size_bytes // 2).hex()[: size_bytes * 2])])
 
@@ -234,7 +218,7 @@ def test_a_full_disk_stops_with_path_and_bytes_and_resumes_when_space_returns(sm
         assert journal.replay() == [{"n": 1}, {"n": 3}]
         lease.check()
     assert store.read().equals(sound)
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    enlarge(small_disk)
     with store.lease("s1", timeout_s=60) as lease, store.journal("s1") as journal:
         assert journal.replay() == [{"n": 1}, {"n": 3}]
         store.commit("s1", big, lease=lease, config_hash="c")

@@ -167,6 +167,21 @@ def test_a_job_is_refused_before_ray_starts_a_process(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_offload_leaves_the_gpu_what_is_in_use() -> None:
+    def on_gpu(**settings: Any) -> memory.Memory:
+        return memory.estimate(shape("Qwen/Qwen3-8B"), SFTConfig(micro_batch_size=1, **settings))
+
+    kept, optimizer, everything = (on_gpu(zero_stage=3, offload=what) for what in ("none", "optimizer", "all"))
+    assert (optimizer.optimizer, optimizer.gradients, optimizer.weights) == (0, 0, kept.weights)
+    assert (everything.optimizer, everything.gradients, everything.weights) == (0, 0, 0)
+    assert everything.activations == kept.activations and everything.buffers == kept.buffers
+    first = on_gpu(zero_stage=1, offload="optimizer")
+    assert (first.optimizer, first.gradients) == (0, on_gpu(zero_stage=1).gradients)
+    assert "sft.offload" in memory.remedies(
+        shape("Qwen/Qwen3-8B"), SFTConfig(micro_batch_size=1, batch_size=1), available=60 * GIB
+    )
+
+
 def test_a_job_that_does_not_fit_is_refused_with_settings_that_do(tmp_path: Path) -> None:
     for name, settings, gib in [
         ("Qwen/Qwen3-8B", {"num_workers": 4, "micro_batch_size": 4}, 80),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_models
@@ -45,6 +47,11 @@ def link(model: Path) -> None:
     (model / "notes.json").symlink_to("/etc/hostname")
 
 
+def index(shard: str) -> Callable[[Path], None]:
+    weights = json.dumps({"metadata": {}, "weight_map": {"model.norm.weight": shard}})
+    return lambda model: (model / "model.safetensors.index.json").write_text(weights) and None
+
+
 DAMAGE = [
     (add("modeling_x.py"), "modeling_x.py: code"),
     (add("pytorch_model.bin"), "pytorch_model.bin: pickled"),
@@ -53,6 +60,9 @@ DAMAGE = [
     (auto_map("config.json"), "config.json: key auto_map"),
     (auto_map("tokenizer_config.json"), "tokenizer_config.json: key auto_map"),
     (link, "notes.json: links outside"),
+    (index("../secret.safetensors"), "index.json: weights in '../secret.safetensors': not a safetensors file of this"),
+    (index("/etc/secret.safetensors"), "index.json: weights in '/etc/"),
+    (index("weights.bin"), "index.json: weights in 'weights.bin'"),
     (remove("config.json"), "config.json is missing"),
     (remove("model.safetensors"), "safetensors"),
     (remove("tokenizer.json"), "no tokenizer"),
@@ -69,6 +79,37 @@ def test_unsafe_or_incomplete_directories_are_refused(
     damage(model)
     with pytest.raises(ModelError, match=message):
         model_files.check_model_dir(model)
+
+
+class Planted:
+    """Unpickled, it leaves a marker file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.marker,))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "adapter_model.bin", "sub/training_args.PT", "scores.pkl"])
+def test_a_planted_pickle_is_refused_by_every_way_in_and_never_loaded(model: Path, tmp_path: Path, name: str) -> None:
+    from agentark_core.training import planning
+    from agentark_core.training.prm_model import PRM
+
+    marker = tmp_path / "ran"
+    (model / "sub").mkdir()
+    (model / name).write_bytes(pickle.dumps(Planted(marker)))
+    (model / "prm.json").write_text("{}")
+    for way_in in (
+        lambda: model_files.resolve(ModelConfig(path=str(model))),
+        lambda: planning.checked_base({"model": str(model)}),
+        lambda: PRM.load(model),
+    ):
+        with pytest.raises(ModelError, match="pickled weights can run code"):
+            way_in()
+    assert not marker.exists()
+    pickle.loads((model / name).read_bytes())
+    assert marker.exists(), "loaded, it would have run"
 
 
 def test_code_in_a_subfolder_is_refused_too(model: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debate_helpers import RUN, commit_debates, make_debate, make_home, verify
+from debate_helpers import RUN, Submitted, commit_debates, make_debate, make_home, verify
 
 from agentark_core import extraction, question_filter
 from agentark_core.cluster import ray_pool
@@ -47,20 +47,6 @@ def solved(number: int, *texts: str) -> Debate:
 ALIKE = solved(0, PATHS[0], PATHS[0])
 ALONE = make_debate(1, [[14, 3]], gold=14)
 SPLIT, OTHER = solved(2, *PATHS), solved(3, *PATHS[1:])
-
-
-class Submitted:
-    """A task that runs when it is submitted, without Prefect."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-
-    def submit(self, *arguments: Any, **named: Any) -> Submitted:
-        self.outcome = self.function(*arguments, **named)
-        return self
-
-    def result(self) -> Any:
-        return self.outcome
 
 
 class Pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -162,6 +164,32 @@ def test_a_child_killed_from_outside_loses_nothing(whole: bool) -> None:
         killer.join()
         os.kill(fork_of(pool.pids[0]), signal.SIGKILL)  # and one killed while idle
         assert pool.compare([("x+x", "2x")] * 2) == ["equal"] * 2
+
+
+def test_an_answer_whose_child_is_killed_for_memory_is_undecided_and_its_siblings_are_not() -> None:
+    """F12: as the kernel does, whatever grows beyond 100 MB is killed, whenever it comes again."""
+    killed: list[int] = []
+    with WorkerPool(workers=2, time_limit_s=60.0, memory_limit_bytes=8 * 2**30) as pool:
+        ended = threading.Event()
+
+        def kill_the_largest() -> None:
+            while not ended.wait(0.005):
+                for pid in pool.pids:
+                    for fork in psutil.Process(pid).children():
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            if fork.memory_info().rss > 100 * 2**20:
+                                fork.kill()
+                                killed.append(fork.pid)
+
+        killer = threading.Thread(target=kill_the_largest)
+        killer.start()
+        pairs = [("x+1", "1+x"), ("1", "(2^{9999})^{99999}"), ("2x", "x+x"), ("y", "x")]
+        assert pool.compare(pairs) == ["equal", "memory", "equal", "different"]
+        ended.set()
+        killer.join()
+        assert len(killed) == 2, "tried once more, then given up"
+        assert len(pool.pids) == 2, "the pool is full"
+        assert pool.compare([("x+x", "2x")] * 4) == ["equal"] * 4
 
 
 def test_a_timeout_costs_a_fork_and_no_start() -> None:

@@ -17,6 +17,11 @@ class TrainingSection(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="Autocast type.")
     zero_stage: Literal[0, 1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage.")
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none",
+        description="What DeepSpeed keeps in CPU memory: the optimizer's states and step, or the weights too "
+        "(zero_stage 3). Slower.",
+    )
     num_workers: int = Field(1, ge=1, description="Processes in the DeepSpeed group.")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for one process.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs for one process; 0 trains on CPU.")
@@ -26,6 +31,13 @@ class TrainingSection(Section):
     save_steps: int = Field(100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept, of each stage if there are two.")
     seed: int = Field(0, ge=0, description="Seed of shuffling, sampling and new weights.")
+
+    @model_validator(mode="after")
+    def _can_offload(self) -> Self:
+        least = {"none": 0, "optimizer": 1, "all": 3}[self.offload]
+        if self.zero_stage < least:
+            raise ValueError(f"offload {self.offload} needs zero_stage {least} or more, it is {self.zero_stage}")
+        return self
 
 
 class LoRAConfig(Section):

@@ -17,7 +17,8 @@ from uuid import uuid4
 
 from agentark_core.errors import StorageFull
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Numbers of the errors that mean no space."""
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def storage_errors(path: Path, size_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         raise StorageFull(
             f"{path}: {os.strerror(error.errno)}: {size_bytes} bytes needed; free space and run again, "

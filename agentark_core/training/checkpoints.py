@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.errors import ConfigError
+from agentark_core.ledger.files import FULL
 
 MARKER = "COMPLETE"
+FREE_BYTES = 2**20
+"""Less free space than this is none."""
 log = logging.getLogger(__name__)
 
 
@@ -95,6 +98,21 @@ def resume_point(checkpoints: Path, *, run: dict[str, Any]) -> tuple[str | None,
         return None, 0
     check_same_run((read_marker(folder) or {})["run"], run, where=folder)
     return str(folder), step_of(folder)
+
+
+def disk_full(error: Exception, *, folder: Path) -> bool:
+    """Whether an error is that of a full disk. torch and safetensors raise errors of their own, without its number."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    told = "os error 28" in str(error) or "inline_container" in str(error)
+    return told and shutil.disk_usage(folder).free < FREE_BYTES
+
+
+def size_needed(output: Path) -> str:
+    """What the next checkpoint takes, for a message: as much as the last complete one."""
+    found = [read_marker(marker.parent) for marker in output.rglob(f"checkpoint-*/{MARKER}")]
+    sizes = [sum(marker["files"].values()) for marker in found if marker]
+    return f"a checkpoint takes {max(sizes)} bytes" if sizes else "there is no complete checkpoint yet"
 
 
 def step_of(folder: Path) -> int:

@@ -6,6 +6,7 @@ A process is started by torchrun, deepspeed or Ray Train (RANK, WORLD_SIZE, MAST
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import math
@@ -19,7 +20,7 @@ from typing import Any
 
 from agentark_core import model_files
 from agentark_core.config import GRPOConfig, PRMConfig, SFTConfig
-from agentark_core.errors import AgentArkError, ConfigError
+from agentark_core.errors import AgentArkError, ConfigError, StorageFull
 from agentark_core.training import checkpoints
 from agentark_core.training.planning import tokenizer_files
 
@@ -42,6 +43,26 @@ def leave() -> None:
     distributed = sys.modules.get("torch.distributed")
     if distributed and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def names_full_disk(train: Callable[[dict[str, Any]], Result]) -> Callable[[dict[str, Any]], Result]:
+    """Wraps an entry point: a full disk, whoever met it, is StorageFull naming the output (F11)."""
+
+    @functools.wraps(train)
+    def named(resolved: dict[str, Any]) -> Result:
+        try:
+            return train(resolved)
+        except AgentArkError:
+            raise
+        except Exception as error:
+            if not checkpoints.disk_full(error, folder=Path(resolved["output"])):
+                raise
+            raise StorageFull(
+                f"{resolved['output']}: no space left while writing ({str(error).splitlines()[0]}); "
+                f"{checkpoints.size_needed(Path(resolved['output']))}; start again to go on from the last complete one"
+            ) from error
+
+    return named
 
 
 def prepare(*, cpus: float) -> bool:
@@ -72,20 +93,23 @@ def _skip_shared_memory_op() -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def deepspeed_config(*, zero_stage: int, dtype: str, on_gpu: bool) -> dict[str, Any]:
-    """The DeepSpeed config. AdamW is torch's own: DeepSpeed's CPU Adam would be compiled at the first start."""
+def deepspeed_config(config: SFTConfig | PRMConfig | GRPOConfig, *, on_gpu: bool) -> dict[str, Any]:
+    """The DeepSpeed config. AdamW is torch's own, offloaded too: DeepSpeed's would be compiled at the first start."""
+    on_cpu = {"device": "cpu", "pin_memory": on_gpu}
+    offloaded = {"none": (), "optimizer": ("optimizer",), "all": ("optimizer", "param")}[config.offload]
     return {
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
         "zero_optimization": {
-            "stage": zero_stage,
+            "stage": config.zero_stage,
             "overlap_comm": on_gpu,
-            "stage3_gather_16bit_weights_on_model_save": zero_stage == 3,
+            "stage3_gather_16bit_weights_on_model_save": config.zero_stage == 3,
+            **{f"offload_{part}": on_cpu for part in offloaded},
         },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "torch_autocast": {"enabled": dtype == "bfloat16", "dtype": "bfloat16"},
+        "torch_autocast": {"enabled": config.dtype == "bfloat16", "dtype": "bfloat16"},
         "steps_per_print": 10**9,
     }
 
@@ -114,7 +138,7 @@ def trainer_arguments(
         "bf16": False,  # mixed precision is DeepSpeed's: torch_autocast
         "gradient_checkpointing": on_gpu,
         "optim": "adamw_torch",
-        "deepspeed": deepspeed_config(zero_stage=config.zero_stage, dtype=config.dtype, on_gpu=on_gpu),
+        "deepspeed": deepspeed_config(config, on_gpu=on_gpu),
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
         "save_steps": config.save_steps,
@@ -126,6 +150,12 @@ def trainer_arguments(
     }
 
 
+def gathered(trainer: Any) -> dict[str, Any] | None:
+    """The weights of the whole model; every rank must ask. Under ZeRO-3, ranks other than 0 get None."""
+    state: dict[str, Any] | None = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    return state
+
+
 def publish(
     trainer: Any,
     *,
@@ -134,20 +164,21 @@ def publish(
     run: dict[str, Any],
     lineage: dict[str, Any],
     result: Result,
-    weights: dict[str, Any] | None = None,
+    weights: dict[str, Any] | None,
 ) -> Result:
     """Write output/model in the base's own dtype and beside the base's own tokenizer files, then COMPLETE.
 
-    weights: what to publish instead of the trainer's. Returns result, on rank 0 with `model` and `revision`.
+    weights: of the whole model, needed on rank 0 only (`gathered`). Returns result, on rank 0 with `model` and
+    `revision`.
     """
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if weights is None else weights
     final = output / "model"
     if os.environ["RANK"] == "0":
         model = trainer.accelerator.unwrap_model(trainer.model)
         if hasattr(model, "get_base_model"):  # adapters around it
             model = model.get_base_model()
+        assert weights is not None
         # A tied head is the embedding; gathered, it is a copy that would be stored a second time.
-        state = {name: weight for name, weight in state.items() if name not in model.all_tied_weights_keys}
+        state = {name: weight for name, weight in weights.items() if name not in model.all_tied_weights_keys}
         dtype = _base_dtype(base)
         temporary = output / "model.tmp"
         for folder in (temporary, final):

@@ -36,6 +36,7 @@ FINAL_STEPS = 10
 log = logging.getLogger(__name__)
 
 
+@group.names_full_disk
 def train(resolved: dict[str, Any]) -> dict[str, Any]:
     """Run (or resume, or return at once) one job in this process, a member of its group; return the result.
 
@@ -91,7 +92,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         log.warning("%s; the run ends, and the model of step %d is published", trainer.stopped, step)
         weights = _weights(job, step=step)
     else:
-        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) or {}  # ZeRO-3: rank 0 alone has them
+        weights = group.gathered(trainer) or {}  # ZeRO-3: rank 0 alone has them
     rewards = [row["reward"] for row in metrics.rows if row["reward"] is not None]
     result = {
         "steps": trainer.state.global_step,

@@ -68,7 +68,8 @@ class Guarded:
     def check_weights(self: Any) -> None:
         """Raise TrainingError if a weight is not finite: such weights are never saved."""
         for name, weight in self.model.named_parameters():
-            if not torch.isfinite(weight.detach()).all():
+            # Under ZeRO-3 a parameter is empty between passes, and ds_tensor is this rank's share of it.
+            if not torch.isfinite(getattr(weight, "ds_tensor", weight).detach()).all():
                 raise TrainingError(
                     f"step {self.state.global_step}, rank {self.args.process_index}: weight {name} is not finite; "
                     f"resume from the last complete checkpoint with a lower {self._section}.learning_rate"

@@ -12,6 +12,8 @@ and 5, here with float32 weights):
     casts        2 N: autocast keeps the bfloat16 copies of float32 matrices until the backward pass
     activations  tokens x layers x what a layer stores a token, or with checkpointing 4 h (its input; section 5 of
                  Korthikanti et al., arXiv 2205.05198) and one layer's worth; 8 h a token more for a value head
+    offload      optimizer: no optimizer, and from stage 2 on no gradients (ZeRO-Offload, Ren et al., arXiv 2101.06840);
+                 all: no weights but the gathered ones either
     buffers      DeepSpeed's default buckets: 5e8 elements, twice (stages 1, 2), or 1e9 gathered ones (stage 3); TRL's
                  LM head: a tile of 4096 x 32768 logits, and its gradient in float32
     reference    4 N if beta > 0                                                      / W at stage 3
@@ -136,10 +138,13 @@ def _learning(shape: Shape, config: Config, *, trained: int, rows: int) -> Memor
     layers = 1 if trained == shape.layer else shape.layers
     tile = TILE if has_head else 0
     head = 4 * shape.vocabulary * shape.hidden if has_head and not lora else 0
+    moved = config.offload != "none"
     return Memory(
-        weights=((2 if narrow else 4) * parameters + (4 * trained if lora else 0)) * (share if stage == 3 else 1),
-        gradients=4 * trained * (share if stage >= 2 else 1),
-        optimizer=12 * trained * share if stage else 8 * trained,
+        weights=0.0
+        if config.offload == "all"
+        else ((2 if narrow else 4) * parameters + (4 * trained if lora else 0)) * (share if stage == 3 else 1),
+        gradients=0.0 if moved and stage >= 2 else 4 * trained * (share if stage >= 2 else 1),
+        optimizer=0.0 if moved else 12 * trained * share if stage else 8 * trained,
         casts=2 * shape.layers * shape.layer if mixed and not narrow else 0,
         activations=tokens * (4 * shape.hidden * layers + layer if checkpointing else layer * layers),
         buffers=4 * ([0, 2 * min(BUCKET, trained), 2 * min(BUCKET, trained), min(GATHERED, parameters)][stage] + tile)
@@ -174,8 +179,8 @@ def check(base: Path, config: Config, *, available: float, traces: int = 1, prm:
 
 
 def remedies(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0.0, available: float) -> str:
-    """Settings that make the job fit: each one alone that does, else all that cost nothing but time, else what costs
-    more: adapters (SFT), or another reference or engine (GRPO)."""
+    """Settings that make the job fit: each one alone that does, else all that cost little time, else these with
+    offload, else what costs more: adapters (SFT), or another reference or engine (GRPO)."""
     section = {SFTConfig: "sft", PRMConfig: "prm", GRPOConfig: "grpo"}[type(config)]
     batch = config.prompts_per_step if isinstance(config, GRPOConfig) else config.batch_size
     wider = config.num_workers
@@ -188,14 +193,15 @@ def remedies(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0
     if isinstance(config, SFTConfig):
         cheap.insert(0, {"gradient_checkpointing": True})
         together["gradient_checkpointing"] = True
-        dear = [{**together, "zero_stage": 2, "lora": LoRAConfig()}]
+        dear = [{**together, "zero_stage": 2, "offload": "none", "lora": LoRAConfig()}]
     elif isinstance(config, GRPOConfig):
         all_cheap = {**together, "num_workers": wider}
         without = {**all_cheap, "rollouts": "vllm_server"}
         rest = estimate(shape, config.model_copy(update=without), scorer=scorer).total
         dear = [{**all_cheap, **change} for change in _other_rollouts(config, left=1 - rest / available)]
     cheap.append({"num_workers": wider, **together})
-    for group in (cheap, [together], dear):
+    offloaded = [{**together, "offload": what} for what in ("optimizer", "all")]
+    for group in (cheap, [together], offloaded, dear):
         fitting = [
             setting
             for setting in group

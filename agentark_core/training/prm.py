@@ -39,6 +39,7 @@ FINAL_LOSS_STEPS = 10
 """final_loss is the mean loss of this many last steps."""
 
 
+@group.names_full_disk
 def train(resolved: dict[str, Any]) -> dict[str, Any]:
     """Run (or resume, or return at once) one job in this process, a member of its group; return the result.
 
@@ -121,9 +122,10 @@ def _publish(job: Plan, trainer: Any, *, result: dict[str, Any], to: Path, exact
     """
     import torch
 
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    state = group.gathered(trainer)
     final = to / "model"
     if os.environ["RANK"] == "0":
+        assert state is not None
         model = trainer.accelerator.unwrap_model(trainer.model)
         described = json.loads((job.base / "config.json").read_text(encoding="utf-8"))
         dtype = "float32" if exact else described.get("dtype") or described.get("torch_dtype") or "float32"

@@ -32,6 +32,7 @@ FINAL_LOSS_STEPS = 10
 """final_loss is the mean loss of this many last steps."""
 
 
+@group.names_full_disk
 def train(resolved: dict[str, Any]) -> dict[str, Any]:
     """Run (or resume, or return at once) one job in this process, a member of its group; return the result.
 
@@ -73,8 +74,8 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         "seconds": metrics.rows[-1]["seconds"],
     }
     lineage = {"parents": [job.revision], "examples": job.digest, "sft": job.config.model_dump()}
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if job.config.lora and main:
+    weights = group.gathered(trainer)
+    if job.config.lora and weights is not None:
         weights = student_model.merged(weights, lora=job.config.lora)
     return group.publish(
         trainer, base=job.base, output=job.output, run=job.run, lineage=lineage, result=result, weights=weights

@@ -1,0 +1,172 @@
+"""Process groups: DeepSpeed's stages and offload on one node and on two, Ray's group, and a rank that dies (F09)."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prm_helpers import resolved as prm_resolved
+from sft_helpers import metrics, resolved, weighted_examples, write_examples
+from training_jobs import Job, Process, start_group
+
+from agentark_core import model_files
+from agentark_core.config import ModelConfig, PRMConfig
+from agentark_core.errors import ConfigError
+from agentark_core.steps import STEPS_VERSION
+from agentark_core.training import TrainingError, checkpoints
+from tasks.extract_tasks import ExampleSet
+
+SHORT: dict[str, dict[str, Any]] = {
+    "sft": {"epochs": 0.8, "micro_batch_size": 4, "save_steps": 2},
+    "prm": {"stage1": {"epochs": 0.3}, "stage2": {"epochs": 1}, "micro_batch_size": 2, "save_steps": 2},
+    "grpo": {"epochs": 0.5, "iterations": 2, "micro_batch_size": 8, "save_steps": 2, "watch_prompts": 4},
+}
+
+
+def tensors(model: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(model / "model.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_processes_under_zero3_train_resume_and_publish_the_whole_model(job: Job, tmp_path: Path) -> None:
+    """Rank 0 dies in its second save; both start again. sft: each on a node of its own, all offloaded."""
+    more = {"offload": "all"} if job.section == "sft" else {}
+    nodes = 2 if job.section == "sft" else 1
+    one = Process(job, job.resolved(tmp_path / "one", **SHORT[job.section]), log=tmp_path / "one")
+    expected = one.result()
+    two = job.resolved(tmp_path / "two", **SHORT[job.section], zero_stage=3, **more)
+    ranks = start_group(job, two, log=tmp_path / "killed", nodes=nodes, die_in=(1, 2000))
+    assert ranks[0].wait() == -9, ranks[0].output[-4000:]
+    ranks[1].kill()
+    assert checkpoints.latest(job.checkpoints(tmp_path / "two")), "the first save is whole"
+    ranks = start_group(job, two, log=tmp_path / "again", nodes=nodes)
+    assert [rank.wait() for rank in ranks] == [0, 0], ranks[0].output[-4000:]
+    assert job.metrics(tmp_path / "two")[-1]["loss"] == pytest.approx(
+        job.metrics(tmp_path / "one")[-1]["loss"], rel=2e-2, abs=1e-3
+    )
+    model = Path(ranks[0].result()["model"])
+    model_files.check_model_dir(model)
+    alone, together = tensors(Path(expected["model"])), tensors(model)
+    assert {name: (w.shape, w.dtype) for name, w in together.items()} == {
+        name: (w.shape, w.dtype) for name, w in alone.items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["sft"], indirect=True)
+def test_offload_changes_where_the_optimizer_works_and_not_what_it_learns(job: Job, tmp_path: Path) -> None:
+    losses = {}
+    for offload, stage in {"none": 2, "optimizer": 2, "all": 3}.items():
+        output = tmp_path / offload
+        job_resolved = job.resolved(output, epochs=1, zero_stage=stage, offload=offload)
+        Process(job, job_resolved, log=tmp_path / offload).result()
+        losses[offload] = [row["loss"] for row in metrics(output)]
+    assert losses["optimizer"] == pytest.approx(losses["none"], rel=1e-4)
+    assert losses["all"] == pytest.approx(losses["none"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("job", ["sft"], indirect=True)
+def test_two_processes_under_zero2_on_ray_learn_what_one_process_learns(job: Job, tmp_path: Path) -> None:
+    from agentark_core.cluster.ray_train import train
+
+    weighted = write_examples(tmp_path / "weighted.parquet", weighted_examples(40))
+    losses = {}
+    for workers in (1, 2):
+        output = tmp_path / str(workers)
+        settings = {"epochs": 1, "zero_stage": 2, "micro_batch_size": 8 // workers, "packing": True}
+        result = train(
+            "sft",
+            resolved(job.base, weighted, output, **settings),
+            num_workers=workers,
+            cpus_per_worker=1,
+            gpus_per_worker=0,
+            storage=tmp_path / "ray",
+        )
+        model_files.check_model_dir(Path(result["model"]))
+        parts = ("loss", "loss_reasoning", "loss_answer", "tokens")
+        losses[workers] = [row[part] for row in metrics(output) for part in parts]
+    assert losses[2] == pytest.approx(losses[1], rel=1e-4)
+    with pytest.raises(ConfigError, match="the processes need 8 CPU, the Ray cluster has 2"):
+        many = resolved(job.base, weighted, tmp_path / "many", micro_batch_size=1)
+        train("sft", many, num_workers=8, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("job", ["prm"], indirect=True)
+def test_the_task_trains_a_process_reward_model_once_and_two_processes_learn_the_same(job: Job, tmp_path: Path) -> None:
+    from agentark_core.cluster.ray_train import train
+    from tasks import training_tasks
+
+    settings = prm_resolved(job.data, tmp_path)["prm"]
+    examples = ExampleSet(paths=(job.data,), digest="d", rows=48, counts={})
+    student, config = ModelConfig(path="arkling:student"), PRMConfig.model_validate(settings)
+    alone = training_tasks.train_prm.fn(student, examples=examples, prm=config, home=tmp_path)
+    assert alone.path.parent.name == f"prm-{alone.fingerprint}" and alone.metrics["splitter"] == STEPS_VERSION
+    assert training_tasks.train_prm.fn(student, examples=examples, prm=config, home=tmp_path) == alone
+
+    two = prm_resolved(job.data, tmp_path / "two", micro_batch_size=2)
+    train("prm", two, num_workers=2, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+    losses = [
+        [json.loads(row)["loss"] for row in (output / "stage2" / "metrics.jsonl").read_text().splitlines()]
+        for output in (alone.path.parent, tmp_path / "two")
+    ]
+    # Differences of rounding in stage one go on through AdamW.
+    assert losses[1] == pytest.approx(losses[0], rel=2e-2)
+    with pytest.raises(ConfigError, match="prm: the processes need 4 CPU, the Ray cluster has 2; lower prm"):
+        many = prm_resolved(job.data, tmp_path / "many", micro_batch_size=1)
+        train("prm", many, num_workers=4, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("job", ["sft"], indirect=True)
+def test_a_rank_that_dies_twice_is_one_error_naming_it_and_a_new_start_resumes(job: Job, tmp_path: Path) -> None:
+    import psutil
+
+    from agentark_core.cluster.ray_train import COLLECTIVE_TIMEOUT_S, train
+
+    output = tmp_path / "out"
+    two = job.resolved(output, epochs=20, save_steps=5, micro_batch_size=4)
+    arguments: dict[str, Any] = {"num_workers": 2, "cpus_per_worker": 1, "gpus_per_worker": 0}
+
+    def training() -> list[psutil.Process]:
+        return [p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
+
+    def kill_two() -> None:
+        """Kill one training process when new steps appear, in the first group and in the restarted one."""
+        killed: set[int] = set()
+        steps = 0
+        while len(killed) < 2:
+            time.sleep(0.05)
+            written = metrics(output)[-1]["step"] if (output / "metrics.jsonl").exists() and metrics(output) else 0
+            if written <= steps + 6:
+                continue
+            workers = training()
+            if workers and not killed & {worker.pid for worker in workers}:
+                killed.add(workers[-1].pid)
+                workers[-1].kill()
+                steps = written
+
+    killer = threading.Thread(target=kill_two, daemon=True)
+    killer.start()
+    start = time.monotonic()
+    with pytest.raises(TrainingError, match=r"training failed after 1 restart: rank [01] of 2: "):
+        train("sft", two, storage=tmp_path / "ray", **arguments)
+    assert time.monotonic() - start < COLLECTIVE_TIMEOUT_S and not training(), "the other rank is stopped too"
+    killer.join(timeout=10)
+    assert checkpoints.latest(output / "checkpoints")
+    result = train("sft", two, storage=tmp_path / "ray", **arguments)
+    assert [row["step"] for row in metrics(output)] == list(range(1, result["steps"] + 1))
