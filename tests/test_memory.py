@@ -139,10 +139,10 @@ def test_a_reward_model_needs_what_its_larger_stage_does() -> None:
             80,
             "grpo.vllm_memory 0.35",
         ),
-        (GRPOConfig(gpus_per_worker=1, num_workers=8, zero_stage=3), 70, "grpo.beta 0.0"),
+        (GRPOConfig(gpus_per_worker=1, num_workers=8, zero_stage=3), 70, "grpo.offload \"optimizer\""),
         (PRMConfig(gpus_per_worker=1, num_workers=4), 80, "prm.zero_stage 3"),
     ],
-    ids=["zero", "vllm", "reference", "prm"],
+    ids=["zero", "vllm", "offload", "prm"],
 )
 def test_a_policy_or_reward_model_that_does_not_fit_is_refused_with_settings_that_do(
     config: Any, gib: int, expected: str, tmp_path: Path

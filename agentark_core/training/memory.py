@@ -16,7 +16,7 @@ and 5, here with float32 weights):
                  all: no weights but the gathered ones either
     buffers      DeepSpeed's default buckets: 5e8 elements, twice (stages 1, 2), or 1e9 gathered ones (stage 3); TRL's
                  LM head: a tile of 4096 x 32768 logits, and its gradient in float32
-    reference    4 N if beta > 0                                                      / W at stage 3
+    reference    4 N if beta > 0, where weights are not offloaded                     / W at stage 3
     scorer       the process reward model in the number format of its files, whole on every GPU
     rollouts     what sampling holds. transformers: 8 x layers x key-value size bytes a token (keys and values in
                  float32, prompt and completion), one layer's twice while it grows, 12 x vocabulary bytes a completion
@@ -106,7 +106,8 @@ def estimate(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0
     size = {part.name: getattr(learning, part.name) for part in fields(learning)}
     if config.advantage == "value":
         size["activations"] += 8 * shape.hidden * config.micro_batch_size * _length(config)
-    size["reference"] = 4 * (shape.text + shape.vision) * share if config.beta else 0.0
+    on_gpu = config.beta and config.offload != "all"
+    size["reference"] = 4 * (shape.text + shape.vision) * share if on_gpu else 0.0
     size["scorer"] = scorer
     if config.rollouts == "transformers":
         size["rollouts"] = _sampling(shape, config)
@@ -180,7 +181,7 @@ def check(base: Path, config: Config, *, available: float, traces: int = 1, prm:
 
 def remedies(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0.0, available: float) -> str:
     """Settings that make the job fit: each one alone that does, else all that cost little time, else these with
-    offload, else what costs more: adapters (SFT), or another reference or engine (GRPO)."""
+    offload, else adapters (SFT) or a smaller engine (GRPO)."""
     section = {SFTConfig: "sft", PRMConfig: "prm", GRPOConfig: "grpo"}[type(config)]
     batch = config.prompts_per_step if isinstance(config, GRPOConfig) else config.batch_size
     wider = config.num_workers
@@ -198,7 +199,9 @@ def remedies(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0
         all_cheap = {**together, "num_workers": wider}
         without = {**all_cheap, "rollouts": "vllm_server"}
         rest = estimate(shape, config.model_copy(update=without), scorer=scorer).total
-        dear = [{**all_cheap, **change} for change in _other_rollouts(config, left=1 - rest / available)]
+        smaller = math.floor(20 * (1 - rest / available)) / 20
+        if config.rollouts == "vllm_colocate" and 0 < smaller < config.vllm_memory:
+            dear = [{**all_cheap, "vllm_memory": smaller}]
     cheap.append({"num_workers": wider, **together})
     offloaded = [{**together, "offload": what} for what in ("optimizer", "all")]
     for group in (cheap, [together], offloaded, dear):
@@ -216,14 +219,6 @@ def remedies(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0
             )
     length = "max_tokens" if isinstance(config, GRPOConfig) else "max_length"
     return f"a smaller {section}.{length}, more or larger GPUs, or a smaller student"
-
-
-def _other_rollouts(config: GRPOConfig, *, left: float) -> list[dict[str, Any]]:
-    """Changes of what samples and of what the policy is held to. left: share of the GPU that nothing else takes."""
-    smaller = math.floor(20 * left) / 20
-    if config.rollouts == "vllm_colocate" and 0 < smaller < config.vllm_memory:
-        return [{"vllm_memory": smaller}]
-    return [{"beta": 0.0}] if config.beta else []
 
 
 def _said(value: Any) -> str:
