@@ -158,7 +158,7 @@ def arm_rows(splits: dict[str, Arms]) -> list[tuple[str, ...]]:
 
 def minus_rows(compared: Sequence[Difference]) -> list[tuple[str, ...]]:
     """Cells of MINUS."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for item in compared:
         found = item.found
         assert found.p_value is not None and found.detectable is not None

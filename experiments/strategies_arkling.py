@@ -38,13 +38,15 @@ GRPO = {
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What is learned from: a debate run, the strategies, and options of the section examples."""
+    """What is learned from: a debate run, the strategies, and options of the sections examples and prm."""
 
     strategies: tuple[str, ...] = ("rsft",)
     run: str = "debate"
     examples: dict[str, Any] = field(default_factory=dict)
+    prm: dict[str, Any] = field(default_factory=dict)
 
 
+LARGER_PRM = {"model": runs.TEACHER, "loss": "bce"}
 ARMS = {
     "answer only": Arm(strategies=("sft_answer",)),
     "R-SFT": Arm(),
@@ -58,6 +60,8 @@ ARMS = {
     ),
     "R-SFT + DA": Arm(strategies=("rsft", "da")),
     "PAD": Arm(strategies=("pad",)),
+    "PAD, larger PRM": Arm(strategies=("pad",), prm=LARGER_PRM),
+    "R-SFT + PAD, larger PRM": Arm(strategies=("rsft", "pad"), prm=LARGER_PRM),
     "PAD + DA": Arm(strategies=("pad", "da")),
 }
 
@@ -117,7 +121,7 @@ def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -
         strategies=list(arm.strategies),
         examples={"max_per_problem": 2, **arm.examples},
         sft={**runs.SFT, "seed": seed},
-        prm={**PRM, "seed": seed},
+        prm={**PRM, **arm.prm, "seed": seed},
         grpo={**GRPO, "seed": seed},
     )
 
