@@ -139,7 +139,7 @@ def test_a_reward_model_needs_what_its_larger_stage_does() -> None:
             80,
             "grpo.vllm_memory 0.35",
         ),
-        (GRPOConfig(gpus_per_worker=1, num_workers=8, zero_stage=3), 70, "grpo.offload \"optimizer\""),
+        (GRPOConfig(gpus_per_worker=1, num_workers=8, zero_stage=3), 70, 'grpo.offload "optimizer"'),
         (PRMConfig(gpus_per_worker=1, num_workers=4), 80, "prm.zero_stage 3"),
     ],
     ids=["zero", "vllm", "offload", "prm"],
