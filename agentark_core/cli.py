@@ -54,7 +54,9 @@ def doctor(home: Home = DEFAULT_HOME) -> None:
 
 @app.command()
 def run(
-    flow: Annotated[str, typer.Argument(help="build-traces | extract | distil | evaluate-model | full-pipeline")],
+    flow: Annotated[
+        str, typer.Argument(help="build-traces | extract | distil | evaluate-model | full-pipeline | sweep")
+    ],
     config: Annotated[Path, typer.Option("--config", help="YAML or JSON file with the flow's parameters.")],
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override one key, e.g. --set debate.num_agents=3. Repeatable.")

@@ -54,6 +54,12 @@ class AlreadyRunning(AgentArkError):
     exit_code = 0
 
 
+class CellsFailed(AgentArkError):
+    """Some cells of a sweep failed; the others are finished and tabled. Start it again to make those that failed."""
+
+    exit_code = 7
+
+
 class EngineError(AgentArkError):
     """An engine could not start or died too often."""
 

@@ -21,6 +21,7 @@ FLOWS: dict[str, tuple[str, type[BaseModel]]] = {
     "distil": ("flows.distil:distil", configs.DistilConfig),
     "evaluate-model": ("flows.evaluate_model:evaluate_model", configs.EvaluateConfig),
     "full-pipeline": ("flows.full_pipeline:full_pipeline", configs.PipelineConfig),
+    "sweep": ("flows.sweep:sweep", configs.SweepConfig),
 }
 
 

@@ -120,7 +120,7 @@ def tracked(name: str, *, config: FlowConfig, home: Path, parent_run_id: str) ->
     tags = {"prefect.flow_run_id": str(runtime.flow_run.id), "prefect.flow_run_name": str(runtime.flow_run.name)}
     with tracking.pipeline_run(config.tracking, home=home, name=config.run.name, resolved=config, tags=tags) as parent:
         _link(name, parent)
-        if name == "full-pipeline":
+        if name in ("full-pipeline", "sweep"):  # their stages are their children
             yield parent
         else:
             with parent.stage(name) as run:

@@ -20,6 +20,7 @@ from agentark_core.config import ExamplesConfig, SamplingConfig
 from agentark_core.errors import EmptyDataset
 from agentark_core.extraction import ExtractJob, Kind
 from agentark_core.judging import SelectJob
+from agentark_core.ledger import Store, canonical_json
 from agentark_core.selections import SelectionJob, SelectorKey
 from agentark_core.selector import Picked
 from agentark_core.stored import JudgeKey, parents
@@ -138,7 +139,14 @@ def example_set(jobs: list[ExtractJob], kind: Kind) -> ExampleSet:
         )
     return ExampleSet(
         paths=tuple(store.root / entry.file for store in stores for entry in store.entries().values() if entry.rows),
-        digest=hashlib.sha256("".join(store.digest() for store in stores).encode()).hexdigest(),
+        digest=_content_digest(stores),
         rows=rows,
         counts=counts,
     )
+
+
+def _content_digest(stores: list[Store]) -> str:
+    """sha256 over the rows alone, not over how they were selected: a guard against one more test set that drops nothing
+    gives the same examples, and the same student."""
+    parts = [[entry.sha256, entry.rows] for store in stores for entry in store.entries().values()]
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()

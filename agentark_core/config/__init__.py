@@ -28,10 +28,12 @@ from agentark_core.config.flows import (
     RunConfig,
     TrackingConfig,
 )
+from agentark_core.config.sweep import Cell, SweepConfig, SweepLimits, SweepStudent, SweepTeacher
 from agentark_core.config.training import GRPOConfig, LoRAConfig, PRMConfig, PRMStage, SFTConfig
 
 __all__ = [
     "BuildTracesConfig",
+    "Cell",
     "DebateConfig",
     "DistilConfig",
     "EndpointConfig",
@@ -54,6 +56,10 @@ __all__ = [
     "SamplingConfig",
     "Section",
     "SelectorConfig",
+    "SweepConfig",
+    "SweepLimits",
+    "SweepStudent",
+    "SweepTeacher",
     "TrackingConfig",
     "VerificationConfig",
     "check_name",
