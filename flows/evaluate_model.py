@@ -97,6 +97,15 @@ def student_methods(name: str, *, model: ModelConfig, config: EvaluateConfig, pr
     ]
 
 
+def all_methods(config: EvaluateConfig, *, problems: ProblemSet) -> list[Method]:
+    """The rows of the table: base, student, teacher."""
+    methods = []
+    if config.base is not None:
+        methods += student_methods("base student", model=config.base, config=config, problems=problems)
+    methods += student_methods("distilled student", model=config.student, config=config, problems=problems)
+    return methods + teacher_methods(config, problems=problems)
+
+
 @flow(
     name="evaluate-model",
     flow_run_name=stage.run_name,
@@ -112,11 +121,7 @@ def evaluate_model(
     """
     home = stage.prepare_home(config.run)
     problems = stage.load_held_out(config.evaluation.problems, config=config, home=home)
-    methods = []
-    if config.base is not None:
-        methods += student_methods("base student", model=config.base, config=config, problems=problems)
-    methods += student_methods("distilled student", model=config.student, config=config, problems=problems)
-    methods += teacher_methods(config, problems=problems)
+    methods = all_methods(config, problems=problems)
     student = next(spec for name, spec, _ in methods if name == STUDENT)
     perturbed = robustness_stage.prepare(student, config=config, home=home)
     judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)
@@ -124,7 +129,7 @@ def evaluate_model(
         for model in dict.fromkeys(spec.model for _, spec, _ in methods):
             specs = {spec.name: spec for _, spec, _ in methods if spec.model == model}
             specs |= {spec.name: spec for spec in perturbed.specs if spec.model == model}
-            engine = _engine(config, model=model)
+            engine = engine_of(config, model=model)
             complete_debates(list(specs.values()), model=model, engine=engine, home=home, judge=judge)
         judge_key = judge.key if judge else None
         results = [score(name, spec=spec, answer=answer, home=home, judge=judge_key) for name, spec, answer in methods]
@@ -236,7 +241,7 @@ def _contrasts(names: list[str], *, discussed: str) -> list[tuple[str, str]]:
     return [(discussed, other) for other in others] + [(STUDENT, other) for other in taught]
 
 
-def _engine(config: EvaluateConfig, *, model: ModelConfig) -> EngineConfig:
+def engine_of(config: EvaluateConfig, *, model: ModelConfig) -> EngineConfig:
     """An endpoint or recorded generations are the teacher's; students run here."""
     return config.engine if model == config.teacher else config.engine.in_process()
 
@@ -248,7 +253,7 @@ def _spec(
         name=name,
         problems=problems,
         model=model,
-        model_revision=model_files.source(model, _engine(config, model=model))[1],
+        model_revision=model_files.source(model, engine_of(config, model=model))[1],
         debate=how,
         # Sampled evaluation must not reuse the random numbers of the training debates.
         seed=config.run.seed + 1,

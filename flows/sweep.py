@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,17 +18,19 @@ from prefect.logging import get_run_logger
 
 from agentark_core import grid, grid_view, sweep_bill
 from agentark_core.cluster import ray_pool
-from agentark_core.config import Cell, SweepConfig
+from agentark_core.config import Cell, EngineConfig, ModelConfig, SweepConfig
 from agentark_core.errors import CellsFailed, ConfigError, Stopped
-from agentark_core.judge import judged_by
+from agentark_core.judge import JudgeSetup, judged_by
 from agentark_core.ledger import atomic_write_text
 from agentark_core.selector import selected_by
 from flows import stage, sweep_plan
 from flows.build_traces import build_traces
+from flows.debate_stage import complete_debates
 from flows.distil import distil
-from flows.evaluate_model import evaluate_model
+from flows.evaluate_model import all_methods, engine_of, evaluate_model
 from flows.extraction_stage import debate_store
 from flows.sweep_plan import CELL, DEBATES, STUDENT, Keys, Record, first
+from tasks.trace_tasks import DebateSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ def _make_all(keys: Keys, *, parent_run_id: str) -> Made:
         },
         parallel=parallel,
     )
+    _answer_all(cells, students=students, keys=keys)
     return make_each(
         {cell.name: partial(_cell, cell, students=students, keys=keys, parent_run_id=parent_run_id) for cell in cells},
         parallel=parallel,
@@ -179,6 +182,37 @@ def _student(cell: Cell, *, debates: Made, keys: Keys, parent_run_id: str) -> Re
     made = distil(config.model_copy(update=given), parent_run_id=parent_run_id)
     record = {name: made[name] for name in ("model", "revision", "stages", "yield", "registered")}
     return stage.finish(keys.home, flow=STUDENT, key=key, record=record, made=[Path(made["model"])])
+
+
+def _answer_all(cells: Sequence[Cell], *, students: Made, keys: Keys) -> None:
+    """Let every model answer all test sets of the cells to be made in one start of its engines.
+
+    A model that fails here is left to its cells, which fail with their own error.
+    """
+    asked: dict[tuple[ModelConfig, EngineConfig], list[DebateSpec]] = {}
+    judges: dict[tuple[ModelConfig, EngineConfig], JudgeSetup | None] = {}
+
+    def ask(cell: Cell) -> Record:
+        student = _of(cell.trained, students)
+        if done := stage.finished(keys.home, flow=CELL, key=keys.cell(cell, student=student)):
+            return done
+        config = keys.config.evaluation_config(cell, model=student["model"])
+        problems = stage.load_held_out(config.evaluation.problems, config=config, home=keys.home)
+        for _, spec, _ in all_methods(config, problems=problems):
+            runs_on = (spec.model, engine_of(config, model=spec.model))
+            asked.setdefault(runs_on, []).append(spec)
+            judges[runs_on] = keys.judge(cell)
+        return {}
+
+    def answer(runs_on: tuple[ModelConfig, EngineConfig]) -> Record:
+        model, engine = runs_on
+        return complete_debates(asked[runs_on], model=model, engine=engine, home=keys.home, judge=judges[runs_on])
+
+    make_each({cell.name: partial(ask, cell) for cell in cells}, parallel=1)
+    named = {f"answers of {model.path} {number}": (model, engine) for number, (model, engine) in enumerate(asked)}
+    make_each(
+        {name: partial(answer, runs_on) for name, runs_on in named.items()}, parallel=keys.config.sweep.parallel_cells
+    )
 
 
 def _cell(cell: Cell, *, students: Made, keys: Keys, parent_run_id: str) -> Record:
