@@ -416,8 +416,8 @@ def test_a_sweep_makes_every_cell_once_and_a_second_run_does_nothing(agentark: C
     assert "3 of 6 cells failed" in failed.stderr and "nowhere" in failed.stderr
     assert models == {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
     rows = json.loads((home / "reports" / "tiny" / "grid.json").read_text())
-    assert [(row["student"], row["n"]) for row in rows] == [("broken", 0)] * 3 + [
-        ("small", 16),
-        ("small", 16),
-        ("small", 8),
-    ]
+    found = {(row["student"], row["test"]): row["n"] for row in rows}
+    assert found == {
+        **{("broken", test): 0 for test in tests},
+        **{("small", "test"): 16, ("small", "ood"): 16, ("small", "more"): 8},
+    }
