@@ -76,7 +76,7 @@ def register_student(
                 client.delete_model_version(name, created.version)
         for key, value in metric_tags.items():
             client.set_model_version_tag(name, version.version, key, value)
-        client.set_registered_model_alias(name, alias, version.version)
+        _set_alias(client, name, alias=alias, version=version.version)
         return _row(client.get_model_version(name, version.version))
 
     return _now(link, work)
@@ -140,6 +140,15 @@ def _now(link: Link, work: Callable[[], T]) -> T:
         return link.call(work, timeout_s=_TIMEOUT_S)
     except (Unreachable, Refused) as error:
         raise TrackingError(f"model registry at {link.uri}: {error}; check MLflow, then run this again") from None
+
+
+def _set_alias(client: MlflowClient, name: str, *, alias: str, version: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException:  # two at once both insert the new alias; the one that came second now finds it
+        client.set_registered_model_alias(name, alias, version)
 
 
 def _ensure_model(client: MlflowClient, name: str) -> None:

@@ -105,12 +105,16 @@ class Journal:
         lease.check()  # a holder that slept must not delete what its successor is about to copy
         for epoch in range(1, lease.epoch):
             journal_path(folder, lease.shard, epoch).unlink(missing_ok=True)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            lease.check()  # a successor took over just now, and has removed it
+            raise
         self._size = len(data)
 
     def replay(self) -> list[Record]:
         """All records, oldest first, with those that earlier holders of the shard left."""
-        return _decode(self.path.read_bytes())[0]
+        return _decode(os.pread(self._fd, self._size, 0))[0]
 
     def append(self, records: Iterable[Record]) -> None:
         """Add plain-JSON records; they survive this process at once, a power cut after `sync`.
