@@ -176,6 +176,24 @@ def test_a_lease_covers_only_its_shard_its_store_and_its_time(tmp_path: Path) ->
     assert store.entries() == {} and not list(store.root.glob("part-*"))
 
 
+def test_a_holder_that_slept_while_its_journal_was_removed_hears_that_its_epoch_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path)
+    real = os.open
+    with store.lease("s0", timeout_s=5) as lease:
+
+        def open_after_a_successor(path: object, *args: int, **kwargs: object) -> int:
+            if str(path).endswith(".1.journal") and not (lease.folder / "s0.2").exists():
+                Path(str(path)).unlink()
+                (lease.folder / "s0.2").touch()
+            return real(path, *args, **kwargs)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("agentark_core.ledger.journal.os.open", open_after_a_successor)
+        with pytest.raises(StaleEpoch, match="epoch 1 is over"), store.journal("s0"):
+            pass
+
+
 def test_digest_names_the_data_not_the_way_there(tmp_path: Path) -> None:
     one, two = make_store(tmp_path / "a"), make_store(tmp_path / "b")
     empty = one.digest()
