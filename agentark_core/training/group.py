@@ -166,32 +166,46 @@ def publish(
     result: Result,
     weights: dict[str, Any] | None,
 ) -> Result:
-    """Write output/model in the base's own dtype and beside the base's own tokenizer files, then COMPLETE.
+    """Write a language model to output/model in the base's own dtype and with its configs; see write_model.
 
-    weights: of the whole model, needed on rank 0 only (`gathered`). Returns result, on rank 0 with `model` and
-    `revision`.
+    weights: of the whole model, needed on rank 0 only (`gathered`).
     """
-    final = output / "model"
-    if os.environ["RANK"] == "0":
-        model = trainer.accelerator.unwrap_model(trainer.model)
+    import torch
+
+    def save(model: Any, folder: Path) -> None:
         if hasattr(model, "get_base_model"):  # adapters around it
             model = model.get_base_model()
         assert weights is not None
         # A tied head is the embedding; gathered, it is a copy that would be stored a second time.
         state = {name: weight for name, weight in weights.items() if name not in model.all_tied_weights_keys}
-        dtype = _base_dtype(base)
+        dtype = getattr(torch, base_dtype(base))
+        model.save_pretrained(folder, state_dict={name: weight.to(dtype) for name, weight in state.items()})
+        shutil.copyfile(base / "config.json", folder / "config.json")
+        generation = base / "generation_config.json"
+        if generation.is_file():
+            shutil.copyfile(generation, folder / generation.name)
+        (folder / "agentark.json").write_text(
+            json.dumps({**lineage, **result}, indent=1, sort_keys=True), encoding="utf-8"
+        )
+
+    return write_model(trainer, base=base, output=output, run=run, result=result, save=save)
+
+
+def write_model(
+    trainer: Any, *, base: Path, output: Path, run: dict[str, Any], result: Result, save: Callable[[Any, Path], None]
+) -> Result:
+    """On rank 0: save(model, folder), the base's own tokenizer files, output/model in one step, then COMPLETE.
+
+    Returns result, on rank 0 with `model` and `revision`.
+    """
+    final = output / "model"
+    if os.environ["RANK"] == "0":
         temporary = output / "model.tmp"
         for folder in (temporary, final):
             shutil.rmtree(folder, ignore_errors=True)
-        model.save_pretrained(temporary, state_dict={name: weight.to(dtype) for name, weight in state.items()})
-        for file in [base / "config.json", *tokenizer_files(base)]:
+        save(trainer.accelerator.unwrap_model(trainer.model), temporary)
+        for file in tokenizer_files(base):
             shutil.copyfile(file, temporary / file.name)
-        generation = base / "generation_config.json"
-        if generation.is_file():
-            shutil.copyfile(generation, temporary / generation.name)
-        (temporary / "agentark.json").write_text(
-            json.dumps({**lineage, **result}, indent=1, sort_keys=True), encoding="utf-8"
-        )
         temporary.rename(final)
         model_files.check_model_dir(final)
         result = {"model": str(final), "revision": model_files.revision(final), **result}
@@ -200,11 +214,10 @@ def publish(
     return result
 
 
-def _base_dtype(base: Path) -> Any:
-    import torch
-
+def base_dtype(base: Path) -> str:
+    """The number format of a base's weights, as its config.json names it."""
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    return getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
 def run_cli(train: Callable[[dict[str, Any]], Result], *, module: str, what: str, argv: list[str] | None) -> int:

@@ -20,17 +20,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from agentark_core import model_files
 from agentark_core.chat import ChatFormat
 from agentark_core.config import PRMStage
 from agentark_core.steps import STEPS_VERSION
 from agentark_core.training import checkpoints, group, prm_data
-from agentark_core.training.planning import tokenizer_digest, tokenizer_files
+from agentark_core.training.planning import tokenizer_digest
 from agentark_core.training.prm_plan import Plan, plan
 
 PRM_VERSION = "prm-1"
@@ -116,29 +114,19 @@ def _train_stage(
 
 
 def _publish(job: Plan, trainer: Any, *, result: dict[str, Any], to: Path, exact: bool) -> dict[str, Any]:
-    """Write to/model beside the base's own tokenizer files, then to/COMPLETE.
-
-    exact: in float32, to train on; else in the base's own type.
-    """
+    """Write to/model with prm.json; see group.write_model. exact: in float32, to train on; else in the base's type."""
     import torch
 
     state = group.gathered(trainer)
-    final = to / "model"
-    if os.environ["RANK"] == "0":
+
+    def save(model: Any, folder: Path) -> None:
         assert state is not None
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        described = json.loads((job.base / "config.json").read_text(encoding="utf-8"))
-        dtype = "float32" if exact else described.get("dtype") or described.get("torch_dtype") or "float32"
-        temporary = to / "model.tmp"
-        for folder in (temporary, final):
-            shutil.rmtree(folder, ignore_errors=True)
+        dtype = "float32" if exact else group.base_dtype(job.base)
         model.save_pretrained(
-            temporary, state_dict={name: weight.to(getattr(torch, dtype)) for name, weight in state.items()}
+            folder, state_dict={name: weight.to(getattr(torch, dtype)) for name, weight in state.items()}
         )
-        config = json.loads((temporary / "config.json").read_text(encoding="utf-8"))
-        (temporary / "config.json").write_text(json.dumps({**config, "dtype": dtype}, indent=2), encoding="utf-8")
-        for file in tokenizer_files(job.base):
-            shutil.copyfile(file, temporary / file.name)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps({**config, "dtype": dtype}, indent=2), encoding="utf-8")
         about = {
             "prm_version": PRM_VERSION,
             "splitter": STEPS_VERSION,
@@ -149,13 +137,9 @@ def _publish(job: Plan, trainer: Any, *, result: dict[str, Any], to: Path, exact
             **result,
             "prm": job.config.model_dump(mode="json"),
         }
-        (temporary / "prm.json").write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.rename(final)
-        model_files.check_model_dir(final)
-        result = {"model": str(final), "revision": model_files.revision(final), **result}
-        checkpoints.write_marker(to, {"run": job.run, "result": result}, payload=final)
-    trainer.accelerator.wait_for_everyone()
-    return result
+        (folder / "prm.json").write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
+
+    return group.write_model(trainer, base=job.base, output=to, run=job.run, result=result, save=save)
 
 
 def main(argv: list[str] | None = None) -> int:
