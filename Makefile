@@ -46,7 +46,12 @@ bench-debate: setup ## the benchmarks of debates (docs/benchmarks.md; about 40 m
 
 experiments: setup ## what each strategy and control gains on arkling (hours on two cores; in experiments-home)
 	@$(python) -m experiments.strategies_arkling --home experiments-home
+	@$(python) -m experiments.seeds_table experiments-home/strategies.json --minus R-SFT rejection-sampled \
+		--minus DA R-SFT --minus R-SFT "gold solutions" --minus rejection-sampled "gold solutions" \
+		--minus "R-SFT + DA" DA --minus "R-SFT + DA" rejection-sampled
 	@$(python) -m experiments.scaling_arkling --home experiments-home
+	@$(python) -m experiments.grpo_arkling --out experiments-home/grpo --test 1000
+	@$(python) -m experiments.reviewing_arkling --out experiments-home/reviewing
 
 up: setup ## start Prefect, MLflow, Ray and a worker on loopback
 	@$(python) infra/services.py up

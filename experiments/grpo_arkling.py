@@ -13,21 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.stats import bootstrap
 
 from agentark_core import prompts
 from agentark_core.arkling import generator, model_path
 from agentark_core.evaluation import Outcomes, paired, wilson
 from agentark_core.extraction import PROMPT_SCHEMA
+from agentark_core.statistics import paired_difference
 from experiments.arkling_evaluation import evaluate
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -75,16 +73,14 @@ def main() -> None:
 def contrast(one: str, answers: list[dict[str, Outcomes]], other: str, others: list[dict[str, Outcomes]]) -> None:
     """Difference of two arms in points over all seeds, with a bootstrap interval over questions."""
     for what in answers[0]:
-        per_question = [
-            statistics.mean(
-                float(a[what][q] is True) - float(b[what][q] is True) for a, b in zip(answers, others, strict=True)
-            )
-            for q in answers[0][what]
+        shares = [
+            [sum(outcomes[what][q] is True for outcomes in arm) / len(arm) for q in answers[0][what]]
+            for arm in (answers, others)
         ]
-        interval = bootstrap((per_question,), np.mean, method="percentile", rng=0).confidence_interval
+        found = paired_difference(*shares)
         print(
-            f"{one} minus {other}, {len(answers)} seeds, {what:8} {100 * statistics.mean(per_question):+.1f} "
-            f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]",
+            f"{one} minus {other}, {len(answers)} seeds, {what:8} {100 * found.value:+.1f} "
+            f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]",
             flush=True,
         )
 
