@@ -92,6 +92,22 @@ def test_every_deployment_is_a_valid_config(path: Path) -> None:
     load(FLOWS[flows.get(path.stem, "full-pipeline")][1], path)
 
 
+@pytest.mark.parametrize("flow", FLOWS)
+def test_the_server_would_take_every_deployments_parameters(flow: str) -> None:
+    """Prefect checks them against the JSON schema of the flow's parameters, which knows no validators of ours."""
+    from prefect.utilities.callables import parameter_schema_from_entrypoint
+    from prefect.utilities.schema_tools.validation import validate
+
+    deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
+    entrypoint = f"flows/{flow.replace('-', '_')}.py:{flow.replace('-', '_')}"
+    schema = parameter_schema_from_entrypoint(entrypoint).model_dump()
+    for deployment in deployments:
+        if deployment["entrypoint"] == entrypoint and "parameters" in deployment:
+            file = deployment["parameters"]["config"].strip("{} ").removesuffix(".config")
+            config = yaml.safe_load((REPOSITORY / "deployments" / f"{file}.yaml").read_text())
+            validate({"config": config}, schema, raise_on_error=True)
+
+
 def test_the_config_reference_is_current() -> None:
     assert (REPOSITORY / "docs" / "config.md").read_text() == reference(), (
         "run: python -m agentark_core.config_reference > docs/config.md"

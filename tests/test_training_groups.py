@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -143,7 +144,12 @@ def test_a_rank_that_dies_twice_is_one_error_naming_it_and_a_new_start_resumes(j
     arguments: dict[str, Any] = {"num_workers": 2, "cpus_per_worker": 1, "gpus_per_worker": 0}
 
     def training() -> list[psutil.Process]:
-        return [p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
+        alive = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
+                if "TrainWorker" in " ".join(process.cmdline()):
+                    alive.append(process)
+        return alive
 
     def kill_two() -> None:
         """Kill one training process when new steps appear, in the first group and in the restarted one."""

@@ -32,7 +32,13 @@ Changes = dict[str, Any]
 """Keys of a shared section that differ; nested as in the section."""
 
 Strategies = Annotated[
-    list[Strategy], Field(min_length=1), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
+    list[Strategy],
+    Field(min_length=1),
+    # Prefect checks a deployment's parameters against the schema, before this runs.
+    BeforeValidator(
+        lambda given: [given] if isinstance(given, str) else given,
+        json_schema_input_type=Strategy | list[Strategy],
+    ),
 ]
 """`rsft`, or a list run in order."""
 
