@@ -35,7 +35,7 @@ from agentark_core.judge import judge_case
 from agentark_core.ledger import Store
 from agentark_core.local_judge import LocalJudge
 from agentark_core.statistics import wilson
-from agentark_core.stored import debate_runs, latest_verdict_store, read_debates
+from agentark_core.stored import debate_runs, debate_store, latest_verdict_store, read_debates
 from agentark_core.types import Verdict
 from agentark_core.verify import Case, Verifier, read_cases
 from agentark_core.verify_pool import WorkerPool
@@ -146,7 +146,7 @@ def audit_run(home: Path, run: str, *, sample: int, seed: int, judge: LocalJudge
     rng = random.Random(seed)
     keys: dict[Label, Reservoir[tuple[str, records.TurnKey]]] = {label: Reservoir(sample, rng=rng) for label in LABELS}
     left: Counter[str] = Counter()
-    debates, verdicts = Store(home, stage="debates", fingerprint=run), latest_verdict_store(home, debates=run)
+    debates, verdicts = debate_store(home, run), latest_verdict_store(home, debates=run)
     for shard in sorted(verdicts.committed() & debates.committed()):
         rows = debates.read(shards=[shard], columns=[*KEY, "status"]).to_pylist()
         status = {tuple(row[name] for name in KEY): row["status"] for row in rows}

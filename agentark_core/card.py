@@ -20,6 +20,7 @@ from agentark_core.errors import ConfigError
 from agentark_core.extraction import KINDS, ExtractJob, Kind
 from agentark_core.ledger import Store, fingerprint
 from agentark_core.page import Sample
+from agentark_core.stored import debate_store
 
 SAMPLES = 2
 """Rows of each kind that a card shows."""
@@ -66,12 +67,12 @@ def describe(job: ExtractJob) -> Card:
     """The card of what is extracted now. Raises CorruptData if the manifests do not add up."""
     extraction.check_totals(job)
     shards = job.done()
-    debates, verdicts = Store(job.home, stage="debates", fingerprint=job.debates).entries(), job.verdicts.entries()
+    debates, verdicts = debate_store(job.home, job.debates).entries(), job.verdicts.entries()
     totals = {kind: extraction.totals(job, kind) for kind in KINDS}
     flips = job.store("trajectories").entries()
     return Card(
         run=job.debates,
-        dataset=Store(job.home, stage="debates", fingerprint=job.debates).config["dataset"],
+        dataset=debate_store(job.home, job.debates).config["dataset"],
         origin=_origin(job, questions=sum(debates[s].meta["questions"] for s in shards), shards=len(shards)),
         fates={
             "turns, by status": _sum(debates[s].meta["statuses"] for s in shards),
@@ -103,7 +104,7 @@ def _fates(kind: Kind, counts: Mapping[str, int]) -> Iterator[tuple[str, dict[st
 
 
 def _origin(job: ExtractJob, *, questions: int, shards: int) -> dict[str, str]:
-    debates = Store(job.home, stage="debates", fingerprint=job.debates)
+    debates = debate_store(job.home, job.debates)
     asked = Store(job.home, stage="problems", fingerprint=debates.config["problems"])
     source, how, judge = asked.config.get("problems"), debates.config.get("debate"), job.verdicts.config.get("judge")
     strategy = f"{how['strategy']}, {how['num_agents']} agents, {how['num_rounds']} rounds" if how else ""

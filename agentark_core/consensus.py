@@ -15,11 +15,10 @@ from pathlib import Path
 from agentark_core import answers, terminal
 from agentark_core.errors import ConfigError, EmptyDataset
 from agentark_core.evaluation import PairedTest, paired
-from agentark_core.ledger import Store
 from agentark_core.records import TurnKey, table_to_verdicts
 from agentark_core.rounds import solutions, vote, vote_label
-from agentark_core.stored import debate_runs, latest_verdict_store, read_debates
-from agentark_core.types import Debate, Turn, Verdict
+from agentark_core.stored import debate_runs, debate_store, latest_verdict_store, read_debates
+from agentark_core.types import Debate, Turn, Verdict, outcome_of
 
 REMEDY = (
     "make a sample with all rounds: agentark run build-traces --config FILE --set debate.quorum=0 "
@@ -79,7 +78,7 @@ def compare(debates: Iterable[Debate], verdicts: Mapping[TurnKey, Verdict], *, q
         )
         for outcomes, turns in ((stopped, rounds[at]), (full, rounds[last])):
             label = vote_label(debate, turns, verdicts)
-            outcomes[debate.work_id] = None if label == "undecided" else label == "correct"
+            outcomes[debate.work_id] = outcome_of(label)
     decided = any(value is not None and full[key] is not None for key, value in stopped.items())
     return Comparison(
         questions=n["questions"],
@@ -110,7 +109,7 @@ def measure(home: Path, *, run: str, quorum: float) -> Comparison:
     runs = debate_runs(home)
     if run not in runs:
         raise ConfigError(f"{run}: no such debate run under {home}/ledger; there are: {', '.join(runs) or 'none'}")
-    store = Store(home, stage="debates", fingerprint=run)
+    store = debate_store(home, run)
     config = store.config.get("debate")
     if config is None or config["strategy"] != "debate":
         raise ConfigError(f"{run}: only debates made here with strategy debate can be compared; {REMEDY}")
@@ -135,7 +134,7 @@ def measure(home: Path, *, run: str, quorum: float) -> Comparison:
 def render(home: Path, *, run: str, quorum: float) -> str:
     """`measure` as plain text."""
     found = measure(home, run=run, quorum=quorum)
-    config = Store(home, stage="debates", fingerprint=run).config["debate"]
+    config = debate_store(home, run).config["debate"]
     page = terminal.page()
     page.print(
         f"{found.questions:,} debates of {config['num_agents']} agents in {config['num_rounds']} rounds; what if each "

@@ -20,7 +20,7 @@ from agentark_core.errors import ConfigError, DataError
 from agentark_core.journaled import RUNNING, read_journaled
 from agentark_core.ledger import Store
 from agentark_core.rounds import flips
-from agentark_core.stored import RUN_LEASE, debate_runs, latest_verdict_store, read_debates
+from agentark_core.stored import RUN_LEASE, debate_runs, debate_store, latest_verdict_store, read_debates
 from agentark_core.terminal import add_row, safe
 from agentark_core.types import Debate, Turn, Verdict
 
@@ -69,7 +69,7 @@ def _runs(console: Console, home: Path, *, runs: list[str]) -> None:
         whole=("run", "model"),
     )
     for name in runs:
-        store = Store(home, stage="debates", fingerprint=name)
+        store = debate_store(home, name)
         problems = Store(home, stage="problems", fingerprint=store.config["problems"])
         config, metas = store.config, [entry.meta for entry in store.entries().values()]
         debate = config.get("debate")
@@ -106,7 +106,7 @@ def _list(console: Console, home: Path, *, run: str, limit: int) -> None:
     if going_on:
         console.print(f"not committed yet, from the journals (up to {limit}, running ones first):")
         _table(console, going_on, verdicts={})
-    if not Store(home, stage="debates", fingerprint=run).committed():
+    if not debate_store(home, run).committed():
         return
     verdicts = _verdicts(home, run)
     _table(console, islice(read_debates(home, fingerprint=run), limit), verdicts=verdicts)
@@ -136,7 +136,7 @@ def _table(console: Console, debates: Iterable[Debate], *, verdicts: dict[record
 
 def _endings(console: Console, home: Path, *, run: str) -> None:
     """Why the committed debates ended, and what consensus stop saved."""
-    metas = [entry.meta for entry in Store(home, stage="debates", fingerprint=run).entries().values()]
+    metas = [entry.meta for entry in debate_store(home, run).entries().values()]
     stop_reasons: Counter[str] = Counter()
     for meta in metas:
         stop_reasons.update(meta["stop_reasons"])
@@ -151,7 +151,7 @@ def _endings(console: Console, home: Path, *, run: str) -> None:
 
 def _rounds(console: Console, home: Path, *, run: str, verdicts: dict[records.TurnKey, Verdict]) -> None:
     """What each round changed, on the shards that are verified."""
-    store = Store(home, stage="debates", fingerprint=run)
+    store = debate_store(home, run)
     shards = sorted(store.committed() & latest_verdict_store(home, debates=run).committed())
     rows = flips(read_debates(home, fingerprint=run, shards=shards), verdicts)
     if not rows:
@@ -191,7 +191,7 @@ def _rounds(console: Console, home: Path, *, run: str, verdicts: dict[records.Tu
 
 def _dynamics(console: Console, home: Path, *, run: str, verdicts: dict[records.TurnKey, Verdict]) -> None:
     """What agents do next to how many peers who are right, on the shards that are verified."""
-    store = Store(home, stage="debates", fingerprint=run)
+    store = debate_store(home, run)
     shards = sorted(store.committed() & latest_verdict_store(home, debates=run).committed())
     found = dynamics(read_debates(home, fingerprint=run, shards=shards), verdicts)
     table = terminal.table("", "right agents", "share, % [95 %]", "of", "questions", whole=("share, % [95 %]",))

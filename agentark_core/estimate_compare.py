@@ -11,7 +11,7 @@ from agentark_core import estimate as estimates
 from agentark_core.engine_time import cost, engine_seconds, wall_seconds
 from agentark_core.errors import DataError
 from agentark_core.ledger import Store
-from agentark_core.stored import read_debates
+from agentark_core.stored import debate_store, read_debates
 
 NOTHING = {"value": 0.0, "low": 0.0, "high": 0.0}
 """The prediction of a round that no sampled question reached."""
@@ -39,14 +39,14 @@ def compare(home: Path, run: str) -> dict[str, Any]:
     Raises ConfigError without an estimate, DataError if the run has not finished.
     """
     estimate = estimates.load(home, run)
-    store = Store(home, stage="debates", fingerprint=run)
+    store = debate_store(home, run)
     done = sum(entry.meta["questions"] for entry in store.entries().values())
     if done != estimate["questions"]:
         raise DataError(
             f"--compare {run}: {done:,} of {estimate['questions']:,} questions are committed; finish the run first"
         )
     groups = actual_rounds(home, run)
-    figures = actual_figures(store, sample_root=Store(home, stage="debates", fingerprint=estimate["sample"]).root)
+    figures = actual_figures(store, sample_root=debate_store(home, estimate["sample"]).root)
     lines = [
         Compared(
             name=f"{group}: {counter}",

@@ -39,6 +39,9 @@ from agentark_core.types import MethodResult
 
 Outcomes = Mapping[str, bool | None]
 
+STUDENT, BASE = "distilled student greedy", "base student greedy"
+"""The rows of evaluate-model that a student is judged by."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:

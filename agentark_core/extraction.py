@@ -30,7 +30,7 @@ from agentark_core.ledger import ManifestEntry, Store, fingerprint
 from agentark_core.process import PROCESS_VERSION
 from agentark_core.selections import SelectionJob, SelectorKey
 from agentark_core.steps import STEPS_VERSION
-from agentark_core.stored import JudgeKey, digest, parents, read_debates, verdict_store
+from agentark_core.stored import JudgeKey, debate_store, digest, parents, read_debates, verdict_store
 from agentark_core.structure import STRUCTURE_VERSION
 from agentark_core.types import Debate, Selection, Verdict
 
@@ -316,7 +316,7 @@ def check_totals(job: ExtractJob) -> None:
     Reads manifests only. Raises CorruptData naming the stage whose sums differ, DataError if one is gone.
     """
     shards = job.done()
-    debates, verdicts = Store(job.home, stage="debates", fingerprint=job.debates).entries(), job.verdicts.entries()
+    debates, verdicts = debate_store(job.home, job.debates).entries(), job.verdicts.entries()
     for shard in shards:
         if shard not in debates or shard not in verdicts:
             raise DataError(

@@ -12,11 +12,8 @@ from typing import Any
 
 from agentark_core import evaluation, published
 from agentark_core.config import Cell, SweepConfig
-from agentark_core.evaluation import EvalReport, EvalRow, PairedTest
+from agentark_core.evaluation import BASE, STUDENT, EvalReport, EvalRow, PairedTest
 from agentark_core.statistics import Estimate
-
-STUDENT, BASE = "distilled student greedy", "base student greedy"
-"""The rows of evaluate-model that a cell is read from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from agentark_core.config import DebateConfig
 from agentark_core.discussion import Discussion, Plan
 from agentark_core.engines.base import Prompt, Request
 from agentark_core.ledger import Store
+from agentark_core.stored import debate_store
 from agentark_core.types import Debate, Generation, Message, Problem, Turn
 
 RUNNING = "running"
@@ -27,7 +28,7 @@ def read_journaled(home: Path, *, fingerprint: str) -> Iterator[Debate]:
     A debate of a strategy of the user's own counts as running until its shard is committed: to look at a ledger must
     not run code that is named in it.
     """
-    store = Store(home, stage="debates", fingerprint=fingerprint)
+    store = debate_store(home, fingerprint)
     if "debate" not in store.config:  # imported: committed or not there
         return
     plan = Plan(

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Va
 
 from agentark_core.ledger import Store
 from agentark_core.statistics import wilson
-from agentark_core.stored import RUN_LEASE
+from agentark_core.stored import RUN_LEASE, debate_store
 
 MAX_FILE_BYTES = 1_000_000
 """A usage file takes some kB; anything larger is not ours."""
@@ -174,7 +174,7 @@ class ProgressReader:
     def __init__(self, home: Path, fingerprints: Iterable[str], *, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises DataError for a run that is not in the ledger."""
         self._clock = clock
-        self._stores = [Store(home, stage="debates", fingerprint=name) for name in fingerprints]
+        self._stores = [debate_store(home, name) for name in fingerprints]
         self._questions_of = [_questions_by_shard(home, store) for store in self._stores]
         self._files: dict[Path, _File] = {}
         self._beats: dict[Path, tuple[str, float]] = {}

@@ -22,6 +22,7 @@ from agentark_core.near_duplicates import (
     contaminated,
     near_duplicate_questions,
 )
+from agentark_core.stored import debate_store
 from agentark_core.types import Problem
 
 STAGE, SHARD = "dropped-questions", "all"
@@ -37,7 +38,7 @@ SCHEMA = pa.schema(
 def dropped_questions(home: Path, *, runs: Sequence[str], tests: Sequence[str]) -> Store:
     """The committed list for the last of runs (fingerprints of debate runs, in the order of learning); tests are
     fingerprints of committed test questions."""
-    sources = [Store(home, stage="debates", fingerprint=run).config["problems"] for run in runs]
+    sources = [debate_store(home, run).config["problems"] for run in runs]
     shape = {"problems": sources, "tests": sorted(tests), "version": NEAR_DUPLICATES_VERSION}
     store = Store(home, stage=STAGE, fingerprint=fingerprint(STAGE, **shape), config=shape)
     if store.entry(SHARD) is None:

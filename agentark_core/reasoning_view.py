@@ -15,7 +15,6 @@ from agentark_core import model_files
 from agentark_core.benchmark_prompts import shot_chat
 from agentark_core.config import ModelConfig
 from agentark_core.errors import DataError, EmptyDataset
-from agentark_core.ledger import Store
 from agentark_core.local_judge import LocalJudge
 from agentark_core.mean_interval import mean_interval, show
 from agentark_core.perplexity import Sample, reasoning_perplexity
@@ -31,7 +30,7 @@ from agentark_core.qualities import (
     step_correlation,
 )
 from agentark_core.step_labels import exact_labels
-from agentark_core.stored import read_debates
+from agentark_core.stored import debate_store, read_debates
 from agentark_core.types import Problem
 
 
@@ -62,7 +61,7 @@ def draw(home: Path, run: str, *, sample: int, seed: int) -> Drawn:
 def perplexity_text(home: Path, run: str, *, model: str, sample: int, seed: int) -> str:
     """Reasoning perplexity (Eq. 11) of a run's first answers under a model (hub id, directory or arkling:student)."""
     drawn = draw(home, run, sample=sample, seed=seed)
-    wording = Store(home, stage="debates", fingerprint=run).config.get("wording", "general")
+    wording = debate_store(home, run).config.get("wording", "general")
     samples = [
         Sample(
             prompt=(*shot_chat(problem.shots, wording=wording), *first_answer(problem.question, wording=wording)),

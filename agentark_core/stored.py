@@ -26,9 +26,14 @@ def debate_runs(home: Path) -> list[str]:
     return [f.name.removeprefix("debates-") for f in sorted(folders, key=lambda f: (f / "config.json").stat().st_mtime)]
 
 
+def debate_store(home: Path, run: str) -> Store:
+    """The ledger folder of a debate run, by its fingerprint."""
+    return Store(home, stage="debates", fingerprint=run)
+
+
 def read_debates(home: Path, *, fingerprint: str, shards: Iterable[str] | None = None) -> Iterator[Debate]:
     """Committed debates of one run, shard by shard (memory holds one shard), with their questions."""
-    store = Store(home, stage="debates", fingerprint=fingerprint)
+    store = debate_store(home, fingerprint)
     problem_store = Store(home, stage="problems", fingerprint=store.config["problems"])
     for shard in sorted(store.entries()) if shards is None else shards:
         problems = {
@@ -47,9 +52,7 @@ def verdict_store(home: Path, *, debates: str, judge: JudgeKey | None = None) ->
 
 def parents(home: Path, *, debates: str, verdicts: Store, shard: str) -> dict[str, str]:
     """sha256 of the debates and of the verdicts that a shard of a later stage is made from, by stage. See digest."""
-    return {
-        store.stage: digest(store, shard) for store in (Store(home, stage="debates", fingerprint=debates), verdicts)
-    }
+    return {store.stage: digest(store, shard) for store in (debate_store(home, debates), verdicts)}
 
 
 def digest(store: Store, shard: str) -> str:

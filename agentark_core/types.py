@@ -20,6 +20,12 @@ writes about others' solutions."""
 
 VerdictLabel = Literal["correct", "incorrect", "undecided"]
 
+
+def outcome_of(label: VerdictLabel) -> bool | None:
+    """Right, wrong, or not known: undecided is never counted as wrong."""
+    return None if label == "undecided" else label == "correct"
+
+
 SelectedBy = Literal["llm", "retried", "rules"]
 """Who chose traces where an LLM is to choose: it, at the first or at the second try, or the rules in its place."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from agentark_core import extraction, markdown, terminal
 from agentark_core.extraction import KINDS, ExtractJob
-from agentark_core.ledger import Store
+from agentark_core.stored import debate_store
 from agentark_core.terminal import add_row
 
 Row = dict[str, Any]
@@ -36,7 +36,7 @@ PAPER_NOTE = (
 
 def rows(job: ExtractJob) -> list[Row]:
     """A row for each kind, from the manifest; candidates is None for kinds that are not chosen among traces."""
-    described = Store(job.home, stage="debates", fingerprint=job.debates).config
+    described = debate_store(job.home, job.debates).config
     made = []
     for kind in KINDS:
         total = extraction.totals(job, kind)

@@ -16,7 +16,7 @@ from agentark_core.ledger import atomic_write_json
 from agentark_core.tracking import Run
 from agentark_core.training.sft_data import read_metrics
 from flows import stage
-from flows.extraction_stage import debate_store, extract_runs, write_cards
+from flows.extraction_stage import existing_debates, extract_runs, write_cards
 from tasks.extract_tasks import ExampleSet, example_set
 from tasks.registry_tasks import register_student
 from tasks.training_tasks import Trained, train_grpo, train_prm, train_sft
@@ -60,7 +60,7 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     )
     lineage = {
         "debates": ",".join(config.traces),
-        "debate_manifests": ",".join(debate_store(home, fingerprint=name).digest() for name in config.traces),
+        "debate_manifests": ",".join(existing_debates(home, fingerprint=name).digest() for name in config.traces),
         "verdict_manifests": ",".join(job.verdicts.digest() for job in jobs),
         "base_model": config.student.path,
     }

@@ -17,6 +17,7 @@ from prefect.logging import get_run_logger
 
 from agentark_core import evaluation, evaluation_report, model_files, records, strategies, text_scores, tracking, yields
 from agentark_core.config import DebateConfig, EngineConfig, EvaluateConfig, ModelConfig
+from agentark_core.evaluation import STUDENT
 from agentark_core.judge import setup
 from agentark_core.ledger import Store, atomic_write_text
 from agentark_core.report import gather, write
@@ -27,9 +28,6 @@ from tasks.evaluation_tasks import Answer, equal_tokens, score, score_prose
 from tasks.trace_tasks import DebateSpec, ProblemSet
 
 Method = tuple[str, DebateSpec, Answer]
-
-STUDENT = "distilled student greedy"
-"""The row that answers perturbed questions too."""
 
 
 def single(config: EvaluateConfig, *, temperature: float) -> DebateConfig:

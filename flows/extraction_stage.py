@@ -17,7 +17,7 @@ from agentark_core.ledger import Store
 from agentark_core.prompts import Wording
 from agentark_core.selections import SelectionJob
 from agentark_core.selector import SelectorSetup, setup
-from agentark_core.stored import debate_runs
+from agentark_core.stored import debate_runs, debate_store
 from agentark_core.tracking import Run
 from flows.debate_stage import engines_if, uncommitted, verify_all, wait_for
 from tasks.extract_tasks import extract_run, select_shard, write_card
@@ -36,7 +36,7 @@ def extract_runs(
 ) -> list[ExtractJob]:
     """Verify, select and extract what is missing of every run, in order; show what each gave. Raises ConfigError."""
     selector = setup(config.selector)
-    stores = [debate_store(home, fingerprint=name) for name in traces]
+    stores = [existing_debates(home, fingerprint=name) for name in traces]
     tests = [load_problems(problems, home=home, seed=seed, shard_size=256).fingerprint for problems in config.test_sets]
     verify_all({s.fingerprint: tuple(sorted(s.entries())) for s in stores}, home=home, judge=judge)
     if selector is not None:
@@ -96,11 +96,11 @@ def _select_all(jobs: Sequence[SelectionJob], *, selector: SelectorSetup) -> Non
         wait_for(futures, stop=pool.stop if pool else lambda reason: None)
 
 
-def debate_store(home: Path, *, fingerprint: str) -> Store:
+def existing_debates(home: Path, *, fingerprint: str) -> Store:
     """The ledger folder of a debate run. Raises ConfigError with the remedy if there is none."""
     if fingerprint not in debate_runs(home):
         raise ConfigError(
             f"traces: no committed debates {fingerprint} under {home}/ledger; run build-traces or `agentark import` "
             "first, and check run.home"
         )
-    return Store(home, stage="debates", fingerprint=fingerprint)
+    return debate_store(home, fingerprint)

@@ -28,7 +28,7 @@ from flows.build_traces import build_traces
 from flows.debate_stage import complete_debates
 from flows.distil import distil
 from flows.evaluate_model import all_methods, engine_of, evaluate_model
-from flows.extraction_stage import debate_store
+from flows.extraction_stage import existing_debates
 from flows.sweep_plan import CELL, DEBATES, STUDENT, Keys, Record, first
 from tasks.trace_tasks import DebateSpec
 
@@ -167,7 +167,7 @@ def _debates(cell: Cell, *, keys: Keys, parent_run_id: str) -> Record:
     if done := stage.finished(keys.home, flow=DEBATES, key=key):
         return done
     totals = build_traces(keys.config.debates_config(cell), parent_run_id=parent_run_id)
-    store = debate_store(keys.home, fingerprint=spec.fingerprint)
+    store = existing_debates(keys.home, fingerprint=spec.fingerprint)
     return stage.finish(keys.home, flow=DEBATES, key=key, record=totals, made=[store.root])
 
 

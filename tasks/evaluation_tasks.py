@@ -14,7 +14,7 @@ from agentark_core.dynamics import self_correction
 from agentark_core.evaluation import EqualTokens, Samples, at_equal_tokens
 from agentark_core.stored import JudgeKey, read_debates, read_verdicts
 from agentark_core.text_metrics import score_text
-from agentark_core.types import Debate, MethodResult, Turn
+from agentark_core.types import Debate, MethodResult, Turn, outcome_of
 from tasks.trace_tasks import DebateSpec
 
 Answer = Literal["vote", "summary", "decision"]
@@ -39,7 +39,7 @@ def score(name: str, *, spec: DebateSpec, answer: Answer, home: Path, judge: Jud
         calls += len(counted)
         turn = deciding_turn(debate, answer=answer)
         label = verdicts[(turn.work_id, turn.round, turn.agent)].label if turn else "incorrect"
-        outcomes[debate.problem.problem_id] = None if label == "undecided" else label == "correct"
+        outcomes[debate.problem.problem_id] = outcome_of(label)
     again = read_debates(home, fingerprint=spec.fingerprint) if spec.debate.num_rounds > 1 else []
     corrected = self_correction(again, verdicts)
     return MethodResult(

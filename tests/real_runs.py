@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,19 @@ from agentark_core.stored import debate_runs, read_debates
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 AGENTS, MAX_NUM_SEQS = 3, 16
+
+
+def on_random_weights(script: str, folder: Path) -> Any:
+    """What a script prints last, as JSON; its argument is a Qwen3 with random weights. In a process of its own, which a
+    vLLM engine needs."""
+    from tiny_models import make
+
+    make("qwen3", folder / "model")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder / "model")], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def config(home: Path, *, questions: int = 48, **engine: Any) -> dict[str, Any]:

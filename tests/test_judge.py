@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
+from real_runs import on_random_weights
 from typer.testing import CliRunner
 
 from agentark_core import local_judge, model_files, prompts
@@ -294,14 +293,7 @@ asyncio.run(main(sys.argv[1]))
 
 @pytest.mark.slow
 def test_random_weights_in_a_real_engine_always_write_a_valid_verdict(tmp_path: Path) -> None:
-    from tiny_models import make
-
-    make("qwen3", tmp_path / "model")
-    done = subprocess.run(
-        [sys.executable, "-c", REAL, str(tmp_path / "model")], capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = on_random_weights(REAL, tmp_path)
     assert len(result["replies"]) == 180
     assert set(result["finish"]) == {"stop"}
     assert {json.loads(reply)["verdict"] for reply in result["replies"]} == {"correct", "incorrect"}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from debate_helpers import RUN, commit_debates, make_debate, make_home
+from real_runs import on_random_weights
 
 from agentark_core.arkling import generator
 from agentark_core.config import EngineConfig, JudgeConfig, SamplingConfig
@@ -223,12 +222,5 @@ asyncio.run(main(sys.argv[1]))
 
 @pytest.mark.slow
 def test_random_weights_in_a_real_engine_write_valid_scores(tmp_path: Path) -> None:
-    from tiny_models import make
-
-    make("qwen3", tmp_path / "model")
-    done = subprocess.run(
-        [sys.executable, "-c", REAL, str(tmp_path / "model")], capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    made = json.loads(done.stdout.splitlines()[-1])
+    made = on_random_weights(REAL, tmp_path)
     assert len(made) == 20 and all(readable == 3 and set(scores) == set(QUALITIES) for scores, readable in made)

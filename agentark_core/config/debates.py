@@ -194,6 +194,14 @@ class EngineConfig(Section):
         return self.model_copy(update={"kind": "vllm", "endpoint": None, "replay": ""})
 
 
+def _check_follows_instructions(model: ModelConfig, engine: EngineConfig | None, *, to: str) -> None:
+    """Refuse what cannot answer the prompts of a judge or a selector."""
+    if model.prompts == "arkling" or model.path.startswith("arkling:"):
+        raise ValueError(f"the tiny arkling models cannot {to}; name an instruction-tuned model")
+    if engine is not None and engine.kind == "replay":
+        raise ValueError(f"recorded generations cannot {to}; use engine.kind vllm or openai")
+
+
 class JudgeConfig(Section):
     """An LLM that decides what the rules leave undecided. It sees question, gold answer and extracted answer."""
 
@@ -214,10 +222,7 @@ class JudgeConfig(Section):
             raise ValueError(f"votes {self.votes} is even, so there can be a tie; take an odd number")
         if self.votes > 1 and self.sampling.temperature == 0:
             raise ValueError("at temperature 0 all votes are the same: set votes to 1 or raise sampling.temperature")
-        if self.model.prompts == "arkling" or self.model.path.startswith("arkling:"):
-            raise ValueError("the tiny arkling models cannot judge; name an instruction-tuned model")
-        if self.engine is not None and self.engine.kind == "replay":
-            raise ValueError("recorded generations cannot judge; use engine.kind vllm or openai")
+        _check_follows_instructions(self.model, self.engine, to="judge")
         return self
 
 
@@ -244,8 +249,5 @@ class SelectorConfig(Section):
     def _can_select(self) -> Self:
         if self.sampling.temperature == 0:
             raise ValueError("at temperature 0 the second try repeats the first reply: raise sampling.temperature")
-        if self.model.prompts == "arkling" or self.model.path.startswith("arkling:"):
-            raise ValueError("the tiny arkling models cannot select; name an instruction-tuned model")
-        if self.engine is not None and self.engine.kind == "replay":
-            raise ValueError("recorded generations cannot select; use engine.kind vllm or openai")
+        _check_follows_instructions(self.model, self.engine, to="select")
         return self

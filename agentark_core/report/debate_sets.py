@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from agentark_core.errors import DataError
 from agentark_core.evaluation import PairedTest, paired
 from agentark_core.ledger import Store
 from agentark_core.rounds import RoundRow, flips, solutions, vote_label
-from agentark_core.stored import latest_verdict_store, read_debates
-from agentark_core.types import Debate, Verdict, VerdictLabel
+from agentark_core.stored import debate_store, latest_verdict_store, read_debates
+from agentark_core.types import Debate, Verdict, outcome_of
 
 Verdicts = Mapping[records.TurnKey, Verdict]
 
@@ -72,11 +73,15 @@ def debate_set(home: Path, fingerprint: str, *, title: str) -> DebateSet:
 
     first: dict[str, bool | None] = {}
     last: dict[str, bool | None] = {}
+    tokens: Counter[int] = Counter()  # by round, summaries left out
     for debate in debates():
+        for turn in debate.turns:
+            if turn.role == "agent":
+                tokens[turn.round] += turn.completion_tokens
         rounds = solutions(debate)
         if rounds:
-            first[debate.work_id] = _outcome(vote_label(debate, next(iter(rounds.values())), verdicts))
-            last[debate.work_id] = _outcome(vote_label(debate, debate.final_turns, verdicts))
+            first[debate.work_id] = outcome_of(vote_label(debate, next(iter(rounds.values())), verdicts))
+            last[debate.work_id] = outcome_of(vote_label(debate, debate.final_turns, verdicts))
     rows = flips(debates(), verdicts)
     try:
         gain = paired(last, first) if len(rows) > 1 else None
@@ -91,7 +96,7 @@ def debate_set(home: Path, fingerprint: str, *, title: str) -> DebateSet:
         licence=problems.licence_of(Store(home, stage="problems", fingerprint=store.config["problems"])),
         rounds=rows,
         dynamics=dynamics(debates(), verdicts),
-        by_round=_by_round(rows, debates()),
+        by_round=_by_round(rows, tokens),
         gain=gain,
     )
 
@@ -120,13 +125,8 @@ def vote_curve(home: Path, fingerprint: str) -> list[CurvePoint]:
     return [CurvePoint(at=k, correct=correct[k], n=n, tokens=tokens[k] / n) for k in sorted(correct)]
 
 
-def _by_round(rows: list[RoundRow], debates: Iterator[Debate]) -> list[CurvePoint]:
-    """Vote after each round against the completion tokens of the rounds up to it (summaries left out)."""
-    tokens: dict[int, int] = {}
-    for debate in debates:
-        for turn in debate.turns:
-            if turn.role == "agent":
-                tokens[turn.round] = tokens.get(turn.round, 0) + turn.completion_tokens
+def _by_round(rows: list[RoundRow], tokens: Mapping[int, int]) -> list[CurvePoint]:
+    """Vote after each round against the completion tokens (by round) of the rounds up to it."""
     spent, points = 0, []
     for row in rows:
         spent += tokens[row.round]
@@ -143,12 +143,3 @@ def cost_of(store: Store, *, shards: tuple[str, ...] | None = None) -> dict[str,
         "engine_seconds": sum(one.get("engine_seconds", 0.0) for one in usage),
         "cost": sum(one.get("cost", 0.0) for one in usage),
     }
-
-
-def _outcome(label: VerdictLabel) -> bool | None:
-    return None if label == "undecided" else label == "correct"
-
-
-def debate_store(home: Path, fingerprint: str) -> Store:
-    """The ledger folder of a debate run."""
-    return Store(home, stage="debates", fingerprint=fingerprint)

@@ -20,8 +20,8 @@ from typing import Any
 from agentark_core import evaluation, records
 from agentark_core.errors import ConfigError, DataError
 from agentark_core.evaluation import EvalReport
-from agentark_core.report.debate_sets import CurvePoint, DebateSet, cost_of, debate_set, debate_store, vote_curve
-from agentark_core.stored import debate_runs
+from agentark_core.report.debate_sets import CurvePoint, DebateSet, cost_of, debate_set, vote_curve
+from agentark_core.stored import debate_runs, debate_store
 
 StepScores = dict[records.TurnKey, list[float]]
 
@@ -136,9 +136,9 @@ def _students(home: Path, run: str, stated: Mapping[str, Any]) -> list[Student]:
         made = _json(home / "runs" / path.parent.name / "student.json")
         strategies = " + ".join(one["strategy"] for one in made.get("stages", [])) or "not stated"
         for row in report.rows:
-            if row.name == "distilled student greedy":
+            if row.name == evaluation.STUDENT:
                 found.append(Student(run=path.parent.name, strategies=strategies, row=row))
-            elif row.name == "base student greedy" and path.parent.name == run:
+            elif row.name == evaluation.BASE and path.parent.name == run:
                 found.append(Student(run=run, strategies="none (base student)", row=row))
     return found
 

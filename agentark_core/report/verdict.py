@@ -23,9 +23,7 @@ def verdict(facts: Facts) -> Verdict:
     """What came of the run."""
     report = facts.evaluation
     if report is not None and (student := row_of(report, "distilled student")):
-        return Verdict(
-            headline=_headline(facts, report, student), reasons=_reasons(report, student), missing=_missing(facts)
-        )
+        return Verdict(headline=_headline(report, student), reasons=_reasons(report, student), missing=_missing(facts))
     if facts.learned:
         first = facts.learned[0]
         return Verdict(headline=_of_debates(first), reasons=_flips(first), missing=_missing(facts))
@@ -63,7 +61,7 @@ def percent(row: EvalRow) -> str:
     return f"{100 * row.accuracy:.1f} % [{100 * row.low:.1f}, {100 * row.high:.1f}] of {row.n:,}"
 
 
-def _headline(facts: Facts, report: EvalReport, student: EvalRow) -> str:
+def _headline(report: EvalReport, student: EvalRow) -> str:
     base, discussed = row_of(report, "base student"), discussion_of(report)
     parts = []
     if base is not None and student.vs_baseline is not None and report.baseline == base.name:
@@ -78,17 +76,17 @@ def _headline(facts: Facts, report: EvalReport, student: EvalRow) -> str:
     if discussed is not None and discussed.accuracy and discussed.tokens_per_question:
         tokens = student.tokens_per_question / discussed.tokens_per_question
         parts.append(f"at {100 * tokens:.0f} % of the {discussed.name}'s completion tokens")
-        parts.append(f"it has {_kept(facts, student, discussed)} of its accuracy")
+        parts.append(f"it has {_kept(student, discussed)} of its accuracy")
     first, *rest = parts
     return f"{first}; {' '.join(rest)}." if rest else f"{first}."
 
 
-def _kept(facts: Facts, student: EvalRow, discussed: EvalRow) -> str:
-    """The share of the discussion's accuracy, with its interval where evaluation.json states one."""
-    stated = next(row.get("retention") for row in facts.stated["rows"] if row["name"] == student.name)
-    if stated is None:
+def _kept(student: EvalRow, discussed: EvalRow) -> str:
+    """The share of the discussion's accuracy, with its interval where the evaluation has one."""
+    kept = student.retention
+    if kept is None:
         return f"{100 * student.accuracy / discussed.accuracy:.0f} %"
-    return f"{100 * stated['value']:.0f} % [{100 * stated['low']:.0f}, {100 * stated['high']:.0f}]"
+    return f"{100 * kept.value:.0f} % [{100 * kept.low:.0f}, {100 * kept.high:.0f}]"
 
 
 def _reasons(report: EvalReport, student: EvalRow) -> list[str]:
