@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True, help="home with debates on arkling test questions")
     parser.add_argument("--run", required=True, help="fingerprint of the debate run whose first round is held out")
     parser.add_argument("--out", type=Path, required=True, help="folder for samples, models and results")
-    parser.add_argument("--base", choices=("student", "teacher"), default="student", help="what the models start from")
+    parser.add_argument("--base", default="student", help="what the models start from: student, teacher or a folder")
     parser.add_argument("--source", choices=("teacher", "generated"), default="teacher", help="whose solutions")
     parser.add_argument("--questions", type=int, default=1500, help="distil questions to train on")
     parser.add_argument("--samples", type=int, default=6, help="solutions of each")
@@ -180,9 +180,11 @@ def train(examples: Path, *, loss: str, seed: int, options: argparse.Namespace) 
         "dtype": "float32",
         "seed": seed,
     }
-    folder = options.out / f"{options.source}-{options.base}-{loss}-{options.temperature}-{seed}"
+    base = Path(options.base)
+    folder = options.out / f"{options.source}-{base.name}-{loss}-{options.temperature}-{seed}"
     folder.mkdir(exist_ok=True)
-    resolved = {"model": str(model_path(options.base)), "examples": str(examples), "output": str(folder), "prm": prm}
+    model = base if base.is_dir() else model_path(options.base)
+    resolved = {"model": str(model), "examples": str(examples), "output": str(folder), "prm": prm}
     (folder / "resolved.json").write_text(json.dumps(resolved))
     command = [sys.executable, "-m", "agentark_core.training.prm", "--config", str(folder / "resolved.json")]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

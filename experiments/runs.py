@@ -21,7 +21,7 @@ SFT = {"epochs": 2, "learning_rate": 8e-4, "batch_size": 64, "micro_batch_size":
 SAMPLING = {"temperature": 0.9, "max_tokens": 128}
 
 
-def debated(name: str, debate: dict[str, Any], *, questions: int, home: Path) -> str:
+def debated(name: str, debate: dict[str, Any], *, questions: int, home: Path, teacher: dict[str, Any] = TEACHER) -> str:
     """The fingerprint of a run of debates on the first `distil` questions, made if need be."""
     before = set(debate_runs(home))
     record = home / f"{name}-{questions}.run"
@@ -32,7 +32,7 @@ def debated(name: str, debate: dict[str, Any], *, questions: int, home: Path) ->
         {
             "run": {"name": f"{name}-{questions}", "home": str(home)},
             "problems": {"source": "arkling", "split": "distil", "limit": questions},
-            "teacher": TEACHER,
+            "teacher": teacher,
             "debate": {**debate, "summariser": "never", "sampling": SAMPLING},
             "engine": {"max_num_seqs": 256, "shard_size": 256},
         },

@@ -2,8 +2,8 @@
 
     python -m experiments.strategies_arkling --home HOME --seeds 0 1 2 --test 1000
 
-Two debate runs are made with the shipped teacher (never twice): `debate`, 5 agents and 2 rounds, and `samples`, 10
-independent answers, which are as many calls. A third, `gold`, is the generator's own solutions, imported: two of each
+Runs are made once: `debate`, 5 agents and 2 rounds of the shipped teacher; `samples`, 10 independent answers of it, which
+are as many calls; `own`, 10 answers of the student itself; `gold`, the generator's own solutions, imported: two of each
 question where it has two paths. Each arm is `agentark run distil` with its strategies and options on one of them; every
 student answers the same questions greedily. Differences are paired by question against the base; every seed of the
 training is a row of its own. All intervals 95 %. Writes HOME/strategies.json with the outcome of every question.
@@ -24,9 +24,11 @@ from agentark_core.import_debates import import_file
 from experiments import runs
 from experiments.arkling_evaluation import greedy
 
+SAMPLES = {"num_agents": 10, "num_rounds": 1, "quorum": 0}
 RUNS: dict[str, dict[str, Any]] = {
-    "debate": {"num_agents": 5, "num_rounds": 2, "quorum": 0},
-    "samples": {"num_agents": 10, "num_rounds": 1, "quorum": 0},
+    "debate": {"teacher": runs.TEACHER, "debate": {"num_agents": 5, "num_rounds": 2, "quorum": 0}},
+    "samples": {"teacher": runs.TEACHER, "debate": SAMPLES},
+    "own": {"teacher": runs.STUDENT, "debate": SAMPLES},
 }
 GOLD = "gold"
 PRM = {"batch_size": 16, "micro_batch_size": 16, "max_length": 512, "stage2": {"learning_rate": 1e-3}}
@@ -38,15 +40,17 @@ GRPO = {
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What is learned from: a debate run, the strategies, and options of the sections examples and prm."""
+    """What is learned from: a debate run, the strategies, and options of the sections examples, prm and grpo."""
 
     strategies: tuple[str, ...] = ("rsft",)
     run: str = "debate"
     examples: dict[str, Any] = field(default_factory=dict)
     prm: dict[str, Any] = field(default_factory=dict)
+    grpo: dict[str, Any] = field(default_factory=dict)
 
 
 LARGER_PRM = {"model": runs.TEACHER, "loss": "bce"}
+WEAKEST = {"aggregate": "min"}
 ARMS = {
     "answer only": Arm(strategies=("sft_answer",)),
     "R-SFT": Arm(),
@@ -61,6 +65,10 @@ ARMS = {
     "R-SFT + DA": Arm(strategies=("rsft", "da")),
     "PAD": Arm(strategies=("pad",)),
     "PAD, larger PRM": Arm(strategies=("pad",), prm=LARGER_PRM),
+    "PAD, own samples": Arm(strategies=("pad",), run="own", prm=LARGER_PRM, grpo=WEAKEST),
+    "PAD, own samples, exact labels": Arm(
+        strategies=("pad",), run="own", examples={"step_labels": "exact"}, prm=LARGER_PRM, grpo=WEAKEST
+    ),
     "R-SFT + PAD, larger PRM": Arm(strategies=("rsft", "pad"), prm=LARGER_PRM),
     "PAD + DA": Arm(strategies=("pad", "da")),
 }
@@ -95,7 +103,7 @@ def traced(name: str, given: argparse.Namespace) -> str:
     """The fingerprint of what an arm learns from."""
     if name == GOLD:
         return imported_gold(given)
-    return runs.debated(name, RUNS[name], questions=given.questions, home=given.home)
+    return runs.debated(name, **RUNS[name], questions=given.questions, home=given.home)
 
 
 def imported_gold(given: argparse.Namespace) -> str:
@@ -122,7 +130,7 @@ def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -
         examples={"max_per_problem": 2, **arm.examples},
         sft={**runs.SFT, "seed": seed},
         prm={**PRM, **arm.prm, "seed": seed},
-        grpo={**GRPO, "seed": seed},
+        grpo={**GRPO, **arm.grpo, "seed": seed},
     )
 
 
