@@ -15,6 +15,9 @@ from functools import lru_cache
 from math import gcd
 from typing import Literal
 
+Kind = Literal["number", "math", "choice", "text", "free"]
+"""A family of rules for answers; answers.KINDS has that of each task."""
+
 MAX_DIGITS = 4_000
 """Longer numerals have no value here: Python's int() is quadratic in their length and stops at 4,300 digits."""
 
@@ -41,6 +44,8 @@ _LONE_LETTER = re.compile(r"^\(([A-Z])\)$")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|pi)\b")
 _MATRIX = re.compile(r"\\begin\{([pbv]matrix)\}(.*)\\end\{\1\}", re.DOTALL)
 _ASSIGNMENT = re.compile(r"^\s*[A-Za-z](?:_\{?\w\}?)?\s*(?:=|\\in\b)\s*(?!.*=)")
+
+_LETTER = re.compile(r"^[\s*_$(\[\"'{]{0,6}(?:\\(?:text|mathrm|mathbf|textbf)\{)?\(?([A-Ha-h])(?:[\s.):,;\]}*_$\"']|$)")
 
 _DECIMAL = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)|\d+\.\d*|\.\d+|\d+"
 _NUMERAL = re.compile(
@@ -101,6 +106,14 @@ def clean(text: str) -> str:
         if text == before:
             break
     return text
+
+
+def letter(text: str) -> str | None:
+    """The choice letter (A-H, upper case) that an answer such as "B", "(b)", "\\text{B}" or "B. Liver" starts with."""
+    found = _LETTER.match(text)
+    if found is None or (found[1].islower() and len(clean(text)) > 4):
+        return None
+    return found[1].upper()
 
 
 def normalise(text: str) -> str:

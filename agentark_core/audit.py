@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from agentark_core import records
-from agentark_core.answers import MAX_TEXT, kind_of, letter
+from agentark_core.answer_forms import letter
+from agentark_core.answers import MAX_TEXT, kind_of
 from agentark_core.errors import ConfigError, EmptyDataset
 from agentark_core.judge import judge_case
 from agentark_core.ledger import Store

@@ -15,15 +15,17 @@ import re
 from fractions import Fraction
 
 from agentark_core.answer_forms import (
+    Kind,
     Number,
     latex,
+    letter,
     normalise,
     parse_number,
     plain_text,
     right_side,
 )
 from agentark_core.answer_lists import same_values
-from agentark_core.answers import Kind, equivalent, extract, kind_of, letter
+from agentark_core.answers import equivalent, extract, kind_of
 from agentark_core.types import Verdict
 
 MAX_FORMULA = 1_500

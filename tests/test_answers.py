@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentark_core.answer_forms import list_items, normalise, parse_number, right_side
+from agentark_core.answer_forms import letter, list_items, normalise, parse_number, right_side
 from agentark_core.answer_lists import same_values
 from agentark_core.answer_values import differ
-from agentark_core.answers import KINDS, MAX_TEXT, equivalent, extract, group, letter
+from agentark_core.answers import KINDS, MAX_TEXT, equivalent, extract, group
 from agentark_core.errors import DataError
 
 EXTRACTED = [
