@@ -1,12 +1,13 @@
 """Agents that review before they answer: does debate then beat a vote of as many calls?
 
-    python -m experiments.reviewing_arkling --out DIR --tokens 4000000 --seed 0
+    python -m experiments.reviewing_arkling --out DIR --layout history --tokens 4000000 --seed 0
 
 The shipped teacher learns to open its debate turns with a review in `<think>`: the agent's own solution, every line
-copied with its result, the result computed again beside it, then `ok` or `bad`, up to the first `bad`. What is right it
-gives again; a wrong result it mends and goes on; from a wrong plan it turns to another agent's right solution, or
-solves anew. Peers see the solution alone. `agentark run evaluate-model` then sets debate against single answers and
-votes on test questions. The model is written to DIR/model. A review:
+copied with its result, the result computed again beside it, then `ok` or `bad`, up to the first `bad`. What is right
+it gives again; a wrong result it mends and goes on; from a wrong plan it turns to another agent's right solution, or
+solves anew. Peers see the solution alone. With the layout `board` the agent's own solution is one of five and is told
+by its number; with `history` it is the agent's own turn of the chat. `agentark run evaluate-model` then sets debate
+against single answers and votes on test questions. The model is written to DIR/model. A review:
 
     Step 1: 9 * 22 = 198 = 198 ok
     Step 2: 300 - 198 = 92 = 102 bad
@@ -26,6 +27,7 @@ from agentark_core import prompts
 from agentark_core.arkling import formats, generator, model_path, pretrain
 from agentark_core.arkling.batches import Row, encode, sorted_batches
 from agentark_core.arkling.formats import PEER_WEIGHT, Sample, Sampled
+from agentark_core.prompts import Layout
 from experiments import runs
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.5, help="peak learning rate, as a share of pretraining's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", type=int, default=1000, help="test questions")
+    parser.add_argument("--layout", choices=("board", "history"), default="history", help="where the own solution is")
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     if not (given.out / "model" / "training_record.json").exists():
@@ -67,7 +70,7 @@ def train(given: argparse.Namespace) -> None:
     done, pool, begun = 0, 0, time.monotonic()
     losses: list[float] = []
     while done < given.tokens:
-        for batch in pool_batches(tokenizer, sampled=sampled, seed=given.seed, index=pool):
+        for batch in pool_batches(tokenizer, sampled=sampled, given=given, index=pool):
             progress = done / given.tokens
             pretrain.set_rate(optimizers, given.rate * min(1.0, progress / 0.02 + 0.05) * max(0.01, 1 - progress))
             losses.append(pretrain.step(net, net.model, optimizers, batch, pad=net.config.pad_token_id))
@@ -87,21 +90,23 @@ def with_thinking(tokenizer: Any) -> None:
     tokenizer.chat_template += f"{{#- {OPEN} review {CLOSE} -#}}"
 
 
-def pool_batches(tokenizer: Any, *, sampled: Sequence[Sampled], seed: int, index: int) -> list[list[Row]]:
+def pool_batches(
+    tokenizer: Any, *, sampled: Sequence[Sampled], given: argparse.Namespace, index: int
+) -> list[list[Row]]:
     """The batches of one pool in training order."""
-    rng = random.Random(f"review-{seed}-{index}")
+    rng = random.Random(f"review-{given.seed}-{index}")
     rows: list[Row] = []
     for name, share in SHARES.items():
         tokens = 0
         while tokens < share * POOL_TOKENS:
-            sample = reviewed(rng, sampled) if name == "review" else getattr(formats, name)(rng)
+            sample = reviewed(rng, sampled, given.layout) if name == "review" else getattr(formats, name)(rng)
             rows.append(encode(sample, tokenizer))
             tokens += len(rows[-1][0])
     return sorted_batches(rows, rng)
 
 
-def reviewed(rng: random.Random, pool: Sequence[Sampled]) -> Sample:
-    """A board of 2 to 5 solutions, the review of one's own, and the solution that follows from it."""
+def reviewed(rng: random.Random, pool: Sequence[Sampled], layout: Layout) -> Sample:
+    """What an agent sees of 2 to 5 solutions, the review of its own, and the solution that follows from it."""
     count = rng.choice(SHOWN)
     if rng.random() < OWN_SHARE:
         drawn = rng.choice(pool)
@@ -113,10 +118,11 @@ def reviewed(rng: random.Random, pool: Sequence[Sampled]) -> Sample:
     parsed = {number: generator.parse_solution(text) if text else None for number, text in shown.items()}
     answers = {number: None if value is None else str(value) for number, value in parsed.items()}
     agent = rng.randint(1, count)
-    turn = prompts.debate_turn(asked, [shown], answers=[answers], agent=agent, layout="board", wording="arkling")
+    turn = prompts.debate_turn(asked, [shown], answers=[answers], agent=agent, layout=layout, wording="arkling")
     paths = generator.solutions(spec)
-    right = [text for text in texts if text in paths]
     own = shown[agent]
+    in_order = texts if layout == "board" else [own, *(text for number, text in shown.items() if number != agent)]
+    right = [text for text in in_order if text in paths]
     return Sample(
         prompt=tuple(turn),
         completion=f"{OPEN}{review_of(asked, own)}{CLOSE}{mended(own, right=right, paths=paths, rng=rng)}",
@@ -168,6 +174,7 @@ def evaluate(given: argparse.Namespace) -> None:
         "teacher": teacher,
         "debate": {
             **{"num_agents": 5, "num_rounds": given.rounds, "quorum": 0, "summariser": "never"},
+            "layout": given.layout,
             "sampling": {"temperature": 0.9, "max_tokens": 320},
         },
         "engine": {"max_num_seqs": 256, "shard_size": 250},
