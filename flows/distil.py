@@ -30,6 +30,7 @@ LEARNS_FROM: dict[str, Kind] = {
     "da": "augmentation",
     "prm": "process",
     "grpo": "prompts",
+    "ppo": "prompts",
 }
 """The kind of extracted rows that each training job reads."""
 
@@ -68,13 +69,13 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
         cards = write_cards(jobs, run=run)
         student, reward_model = config.student, None
         done: list[dict[str, Any]] = []
-        for number, name in enumerate(_jobs_of(config), start=1):
+        for number, name in enumerate(jobs_of(config), start=1):
             examples = example_set(jobs, LEARNS_FROM[name])
             stage.counts_table(f"{number}-{name.replace('_', '-')}", {"rows": examples.rows, **examples.counts})
             with run.stage(f"{number} {name}") as child:
                 if name == "prm":
                     made = reward_model = train_prm(student, examples=examples, prm=config.prm, home=home)
-                elif name == "grpo":
+                elif name in ("grpo", "ppo"):
                     prm = reward_model.path if reward_model else None
                     made = train_grpo(student, prompts=examples, prm=prm, grpo=config.grpo, home=home)
                 else:
@@ -104,14 +105,16 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     return record
 
 
-def _jobs_of(config: DistilConfig) -> Iterator[Any]:
-    """The training jobs of the strategies. `pad` is a process reward model and then GRPO; without a model to score by,
-    GRPO alone."""
+def jobs_of(config: DistilConfig) -> Iterator[Any]:
+    """The training jobs of the strategies. `pad` is a process reward model, unless exact checks score the steps, and
+    then GRPO, or PPO if a value head gives the advantages."""
     for strategy in config.strategies:
         if strategy != "pad":
             yield strategy
-        else:
-            yield from ("prm", "grpo") if config.grpo.scorer == "prm" else ("grpo",)
+            continue
+        if config.grpo.scorer == "prm":
+            yield "prm"
+        yield "ppo" if config.grpo.advantage == "value" else "grpo"
 
 
 def _made_by(name: str, made: Trained, *, jobs: Sequence[ExtractJob]) -> dict[str, str]:

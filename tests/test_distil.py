@@ -11,8 +11,9 @@ import pytest
 import real_runs
 
 from agentark_core import model_files
-from agentark_core.config import ModelConfig
+from agentark_core.config import DistilConfig, GRPOConfig, ModelConfig
 from agentark_core.stored import debate_runs
+from flows.distil import jobs_of
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -60,6 +61,16 @@ def test_each_strategy_starts_from_the_student_that_the_one_before_made(agentark
     agentark("run", "distil", config)
     assert times == {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
     assert len(client.search_model_versions("name='agentark-student'")) == 3
+
+
+def test_pad_is_recorded_by_what_trains_the_policy() -> None:
+    student = {"path": "arkling:student", "prompts": "arkling"}
+    config = DistilConfig.model_validate(
+        {"traces": ["0123456789abcdef"], "student": student, "strategies": ["pad", "da"]}
+    )
+    assert list(jobs_of(config)) == ["prm", "grpo", "da"]
+    ppo = config.model_copy(update={"grpo": GRPOConfig(advantage="value", scorer="exact")})
+    assert list(jobs_of(ppo)) == ["ppo", "da"]
 
 
 def made(home: Path, *strategies: str) -> list[str]:
