@@ -27,13 +27,11 @@ from agentark_core import prompts
 from agentark_core.arkling import formats, generator, model_path, pretrain
 from agentark_core.arkling.batches import Row, encode, sorted_batches
 from agentark_core.arkling.formats import PEER_WEIGHT, Sample, Sampled
-from agentark_core.prompts import Layout
 from experiments import runs
 
 OPEN, CLOSE = "<think>", "</think>"
 SHARES = {"review": 0.7, "solo": 0.22, "drill": 0.08}
 SHOWN = (2, 3, 4, 5, 5, 5, 5)
-OWN_SHARE = 0.7
 POOL_TOKENS = 100_000
 
 
@@ -45,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.5, help="peak learning rate, as a share of pretraining's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", type=int, default=1000, help="test questions")
+    parser.add_argument("--own", type=float, default=1.0, help="share of reviews of the teacher's own samples")
     parser.add_argument("--layout", choices=("board", "history"), default="history", help="where the own solution is")
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
@@ -99,16 +98,16 @@ def pool_batches(
     for name, share in SHARES.items():
         tokens = 0
         while tokens < share * POOL_TOKENS:
-            sample = reviewed(rng, sampled, given.layout) if name == "review" else getattr(formats, name)(rng)
+            sample = reviewed(rng, sampled, given) if name == "review" else getattr(formats, name)(rng)
             rows.append(encode(sample, tokenizer))
             tokens += len(rows[-1][0])
     return sorted_batches(rows, rng)
 
 
-def reviewed(rng: random.Random, pool: Sequence[Sampled], layout: Layout) -> Sample:
+def reviewed(rng: random.Random, pool: Sequence[Sampled], given: argparse.Namespace) -> Sample:
     """What an agent sees of 2 to 5 solutions, the review of its own, and the solution that follows from it."""
     count = rng.choice(SHOWN)
-    if rng.random() < OWN_SHARE:
+    if rng.random() < given.own:
         drawn = rng.choice(pool)
         spec, asked, texts = drawn.spec, drawn.question, rng.sample(drawn.texts, count)
     else:
@@ -118,10 +117,10 @@ def reviewed(rng: random.Random, pool: Sequence[Sampled], layout: Layout) -> Sam
     parsed = {number: generator.parse_solution(text) if text else None for number, text in shown.items()}
     answers = {number: None if value is None else str(value) for number, value in parsed.items()}
     agent = rng.randint(1, count)
-    turn = prompts.debate_turn(asked, [shown], answers=[answers], agent=agent, layout=layout, wording="arkling")
+    turn = prompts.debate_turn(asked, [shown], answers=[answers], agent=agent, layout=given.layout, wording="arkling")
     paths = generator.solutions(spec)
     own = shown[agent]
-    in_order = texts if layout == "board" else [own, *(text for number, text in shown.items() if number != agent)]
+    in_order = texts if given.layout == "board" else [own, *(text for number, text in shown.items() if number != agent)]
     right = [text for text in in_order if text in paths]
     return Sample(
         prompt=tuple(turn),
