@@ -41,21 +41,26 @@ GRPO = {
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What is learned from: a debate run, the strategies, and options of the sections examples, prm and grpo."""
+    """What is learned from: a debate run, the strategies, and options of the training's sections."""
 
     strategies: tuple[str, ...] = ("rsft",)
     run: str = "debate"
     examples: dict[str, Any] = field(default_factory=dict)
+    sft: dict[str, Any] = field(default_factory=dict)
     prm: dict[str, Any] = field(default_factory=dict)
     grpo: dict[str, Any] = field(default_factory=dict)
 
 
 LARGER_PRM = {"model": runs.TEACHER, "loss": "bce"}
 WEAKEST = {"aggregate": "min"}
+GENTLE = {"aggregate": "min", "advantage": "mean_only", "learning_rate": 1e-5}
+"""Without the division by the group's spread, which makes an advantage of a reward model's noise."""
+
 ARMS = {
     "answer only": Arm(strategies=("sft_answer",)),
     "R-SFT": Arm(),
     "R-SFT, none corrective": Arm(examples={"include_corrective": False}),
+    "R-SFT, as few tokens": Arm(sft={"epochs": 1.3}),
     "rejection-sampled": Arm(run="samples"),
     "gold solutions": Arm(run=GOLD),
     "majority's traces": Arm(run="samples", examples={"select": "majority"}),
@@ -71,6 +76,7 @@ ARMS = {
         strategies=("pad",), run="own", examples={"step_labels": "exact"}, prm=LARGER_PRM, grpo=WEAKEST
     ),
     "R-SFT + PAD, larger PRM": Arm(strategies=("rsft", "pad"), prm=LARGER_PRM),
+    "R-SFT + PAD, gentle": Arm(strategies=("rsft", "pad"), prm=LARGER_PRM, grpo=GENTLE),
     "PAD + DA": Arm(strategies=("pad", "da")),
 }
 
@@ -129,7 +135,7 @@ def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -
         home=given.home,
         strategies=list(arm.strategies),
         examples={"max_per_problem": 2, **arm.examples},
-        sft={**runs.SFT, "seed": seed},
+        sft={**runs.SFT, **arm.sft, "seed": seed},
         prm={**PRM, **arm.prm, "seed": seed},
         grpo={**GRPO, **arm.grpo, "seed": seed},
     )
