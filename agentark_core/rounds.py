@@ -10,10 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from agentark_core import answers
 from agentark_core.records import TurnKey
 from agentark_core.types import Debate, Turn, Verdict, VerdictLabel
+
+Answer = Literal["vote", "summary", "decision"]
+"""How a discussion answers: majority vote of its last round, the summariser (the vote where it did not speak), or
+whatever its strategy decided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +106,16 @@ def vote_label(debate: Debate, turns: Sequence[Turn], verdicts: Mapping[TurnKey,
     """The verdict on the majority vote of turns; no answer at all is incorrect."""
     turn = vote(debate, turns)
     return _label(turn, verdicts) if turn else "incorrect"
+
+
+def deciding_turn(debate: Debate, *, answer: Answer) -> Turn | None:
+    """The turn whose answer is the debate's; None if no agent answered."""
+    summary = debate.summary
+    if answer == "summary" and summary is not None and summary.answer is not None:
+        return summary
+    if answer == "decision":
+        return next((turn for turn in reversed(debate.turns) if turn.answer == debate.answer is not None), None)
+    return vote(debate, debate.final_turns)
 
 
 def _label(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> VerdictLabel:

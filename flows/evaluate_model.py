@@ -21,10 +21,11 @@ from agentark_core.evaluation import STUDENT
 from agentark_core.judge import setup
 from agentark_core.ledger import Store, atomic_write_text
 from agentark_core.report import gather, write
+from agentark_core.rounds import Answer
 from flows import robustness_stage, stage
 from flows.debate_stage import complete_debates
 from flows.robustness_stage import Robustness
-from tasks.evaluation_tasks import Answer, equal_tokens, score, score_prose
+from tasks.evaluation_tasks import equal_tokens, score, score_prose
 from tasks.trace_tasks import DebateSpec, ProblemSet
 
 Method = tuple[str, DebateSpec, Answer]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -12,14 +11,11 @@ from prefect.cache_policies import NO_CACHE
 from agentark_core import answers
 from agentark_core.dynamics import self_correction
 from agentark_core.evaluation import EqualTokens, Samples, at_equal_tokens
+from agentark_core.rounds import Answer, deciding_turn
 from agentark_core.stored import JudgeKey, read_debates, read_verdicts
 from agentark_core.text_metrics import score_text
-from agentark_core.types import Debate, MethodResult, Turn, outcome_of
+from agentark_core.types import MethodResult, outcome_of
 from tasks.trace_tasks import DebateSpec
-
-Answer = Literal["vote", "summary", "decision"]
-"""How a discussion answers: majority vote of its last round, the summariser (the vote where it did not speak), or
-whatever its strategy decided."""
 
 
 @task(task_run_name="score {name}", cache_policy=NO_CACHE)
@@ -81,14 +77,3 @@ def equal_tokens(
             tokens=sum(turn.completion_tokens for turn in turns),
         )
     return at_equal_tokens(samples, reference)
-
-
-def deciding_turn(debate: Debate, *, answer: Answer) -> Turn | None:
-    """The turn whose answer is the debate's; None if no agent answered."""
-    summary = debate.summary
-    if answer == "summary" and summary is not None and summary.answer is not None:
-        return summary
-    if answer == "decision":
-        return next((turn for turn in reversed(debate.turns) if turn.answer == debate.answer is not None), None)
-    winner = answers.majority([turn.answer for turn in debate.final_turns], task=debate.problem.task)
-    return next((turn for turn in debate.final_turns if winner is not None and turn.answer == winner), None)
