@@ -8,7 +8,7 @@ export VLLM_NO_USAGE_STATS := 1
 # Resolved when used: .venv is a link if this path has a space (infra/install.sh says why).
 python = "$$(realpath .venv)/bin/python"
 
-.PHONY: help setup demo test lint bench bench-debate bench-train experiments up down clean
+.PHONY: help setup demo test lint bench bench-debate bench-train experiments up down lm-eval clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,9 @@ up: setup ## start Prefect, MLflow, Ray and a worker on loopback
 down: setup ## stop what `make up` started
 	@$(python) infra/services.py down
 
-clean: ## remove .venv and caches; runs in agentark-home stay
-	rm -rf "$$(realpath .venv)" .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+lm-eval: setup ## lm-evaluation-harness on a student: make lm-eval STUDENT=NAME@ALIAS or a folder [TASKS=arkling,gsm8k]
+	@$(python) -m agentark_core.cli lm-eval "$(or $(STUDENT),agentark-student)" --tasks "$(or $(TASKS),arkling)"
+
+clean: ## remove the environments and caches; runs in agentark-home stay
+	rm -rf "$$(realpath .venv)" .venv .venv-lm-eval .venv-lm-eval.lock build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

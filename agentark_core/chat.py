@@ -81,6 +81,10 @@ class ChatFormat:
         text, data = self._render(messages, generation_prompt=True)
         return [token for token, _ in self._encode(text, data)]
 
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """The same as text, for readers: what is a special token and what is data of its name cannot be told apart."""
+        return self._template(messages, generation_prompt=True)
+
     def completion_ids(self, messages: Sequence[Message], completion: str) -> list[int]:
         """Token ids of the assistant's turn, end-of-turn token included, whitespace after that left out.
 

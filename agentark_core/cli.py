@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from agentark_core import __version__
+from agentark_core.cli_options import DEFAULT_HOME, Home
 from agentark_core.errors import AgentArkError, ConfigError
+from agentark_core.harness import commands as harness
 
 app = typer.Typer(
     name="agentark",
@@ -25,9 +27,9 @@ arkling_app = typer.Typer(
     no_args_is_help=True, help="The embedded tiny models and their task (word problems with checkable steps)."
 )
 app.add_typer(arkling_app, name="arkling")
+app.command("lm-eval")(harness.lm_eval)
+app.command("export-samples")(harness.export_samples)
 
-Home = Annotated[Path, typer.Option("--home", help="Folder of the ledger, models and MLflow database.")]
-DEFAULT_HOME = Path("agentark-home")
 Judge = Annotated[
     str, typer.Option("--judge", metavar="MODEL", help="Hub id or model directory, or a YAML file of JudgeConfig.")
 ]

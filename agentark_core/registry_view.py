@@ -16,7 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
+from agentark_core.errors import ConfigError
 from agentark_core.model_files import check_model_dir, file_sha256, revision
 from agentark_core.tracking import Run
 from agentark_core.tracking_link import Link, Refused, TrackingError, Unreachable, clean_key
@@ -100,6 +102,32 @@ def list_models(uri: str) -> list[dict[str, Any]]:
         return sorted(rows, key=lambda row: (row["created"], row["version"]), reverse=True)
 
     return _now(link, work)
+
+
+def find_version(rows: Sequence[Mapping[str, Any]], model: str) -> Mapping[str, Any]:
+    """Of the rows of `list_models`: NAME (its newest version), NAME@ALIAS or NAME/VERSION, also after `models:/`.
+
+    Raises ConfigError that lists what is registered.
+    """
+    wanted = model.removeprefix("models:/")
+    name, at, alias = wanted.partition("@")
+    of_name = [row for row in rows if row["name"] == name]
+    if at:
+        found = [row for row in of_name if alias in row["aliases"]]
+    else:
+        found = of_name or [row for row in rows if f"{row['name']}/{row['version']}" == wanted]
+    if not found:
+        known = [" ".join([f"{row['name']}/{row['version']}", *(f"@{a}" for a in row["aliases"])]) for row in rows]
+        raise ConfigError(
+            f"{model}: no such model folder, and not registered; there are: {', '.join(known[:20]) or 'none'}. "
+            "Give NAME, NAME@ALIAS, NAME/VERSION or a folder, and the --home of its run"
+        )
+    return max(found, key=lambda row: int(row["version"]))
+
+
+def folder_of(row: Mapping[str, Any]) -> Path:
+    """The model folder that a row of `list_models` points to."""
+    return Path(unquote(urlsplit(row["path"]).path))
 
 
 def render_models(rows: Sequence[Mapping[str, Any]]) -> str:
