@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv from a lock: the CPU environment, or with AGENTARK_EXTRA=cuda the CUDA one.
+# Make .venv from a lock: the CPU environment, or with AGENTARK_EXTRA=cuda the CUDA one; then .venv-lm-eval over it.
 #
 # Repeats are instant: the stamp holds a hash of everything that decides the environment and is written last. After an
 # interruption the next call reuses what is complete. PYTHON names another interpreter (3.11 or newer).
@@ -71,5 +71,7 @@ if [ "$extra" = cpu ]; then
 fi
 pip install -qq --no-deps -r "$lock"
 pip install -qq --no-deps --no-build-isolation --editable .
+"$venv/bin/python" -m agentark_core.harness.environment ||
+    echo "install: lm-evaluation-harness is missing; 'agentark lm-eval' will try again" >&2
 printf '%s\n' "$stamp_wanted" >"$stamp"
 echo "install: done"

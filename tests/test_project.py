@@ -52,6 +52,11 @@ def test_lock_satisfies_every_requirement_of_pyproject(name: str) -> None:
         assert requirement.specifier.contains(pins[requirement.name], prereleases=True), line
 
 
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_lm_eval_s_lock_names_only_what_ours_do_not_have(name: str) -> None:
+    assert not lock("lm-eval").keys() & lock(name).keys()
+
+
 def test_ci_lints_and_tests() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

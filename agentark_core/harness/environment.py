@@ -1,4 +1,5 @@
-"""The environment of lm-evaluation-harness: .venv-lm-eval, made on first use from infra/locks/lm-eval.txt.
+"""The environment of lm-evaluation-harness: .venv-lm-eval, made from infra/locks/lm-eval.txt by `make setup` or
+on first use.
 
 It is an overlay. What the lock names is installed there and comes first; every other package is found in the
 environment that this process runs in. So the harness computes with the torch and transformers that trained the student,
@@ -29,7 +30,7 @@ def ensure(root: Path = ROOT) -> Path:
     folder, lock = root / FOLDER, root / LOCK
     if not lock.is_file():
         raise ConfigError(f"{lock}: no such lock; lm-eval needs a checkout of AgentArk set up with `make setup`")
-    ours = sysconfig.get_path("purelib")
+    ours = str(Path(sysconfig.get_path("purelib")).resolve())  # one name, whether .venv is a link or not
     wanted = hashlib.sha256("\0".join([lock.read_text(encoding="utf-8"), ours, sys.version]).encode()).hexdigest()
     python, stamp = folder / "bin" / "python", folder / STAMP
     with (root / f"{FOLDER}.lock").open("w") as alone:
@@ -52,3 +53,10 @@ def _install(python: Path, lock: Path) -> None:
     if done.returncode:
         said = (done.stderr.strip() or f"pip ended with code {done.returncode}").splitlines()[-1]
         raise EngineError(f"{lock}: cannot be installed: {said[:300]}; check the network and the package index")
+
+
+if __name__ == "__main__":  # infra/install.sh
+    try:
+        ensure()
+    except EngineError as error:
+        raise SystemExit(f"agentark: {error}") from None
