@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -279,6 +278,5 @@ def test_the_harness_and_our_evaluation_agree_on_every_question(
     pins = (environment.ROOT / environment.LOCK).read_text()
     accepted = json.loads(done.stdout.splitlines()[-1])
     assert accepted["task"] == "arkling" and f"\nlm-eval=={accepted['lm_eval']}\n" in pins
-    assert sys.prefix not in str(python)
     with pytest.raises(PackageNotFoundError):
         version("lm_eval")
