@@ -84,13 +84,16 @@ def test_samples_are_read_back_as_written_and_a_wrong_row_is_named(tmp_path: Pat
     for change, message in (
         ({"doc_hash": None}, "row 2: doc_hash: "),
         ({"metrics": ["acc"]}, "row 2: metrics: .*'acc', which has no score"),
-        ({"exact_match": "1"}, "row 2: metrics: .*'exact_match'"),
+        ({"resps": "text"}, "row 2: resps: "),
         ({"doc_id": "1"}, "row 2: doc_id: "),
     ):
         broken = [json.dumps(row.model_dump() | (change if row.doc_id else {})) for row in rows]
         path.write_text("\n".join(broken))
         with pytest.raises(DataError, match=message):
             read_samples(path)
+    parts = [row.model_dump() | {"metrics": ["exact_match", "nll"], "nll": [-1.5, 3]} for row in rows]
+    path.write_text("\n".join(map(json.dumps, parts)))
+    assert "exact_match (last-box): 1 of 2" in summary(path) and "nll" not in summary(path)
     path.write_text("\n")
     with pytest.raises(EmptyDataset, match="no samples"):
         read_samples(path)
@@ -267,10 +270,10 @@ def test_the_harness_and_our_evaluation_agree_on_every_question(
         if x.resps == y.resps:
             assert x.filtered_resps == y.filtered_resps and x.metric("exact_match") == y.metric("exact_match")
     row = json.loads((home / "reports" / "test" / "evaluation.json").read_text())["rows"][0]
-    right = sum(sample.metric("exact_match") for sample in b)
-    assert row["correct"] == sum(sample.metric("exact_match") for sample in a) > 0
-    assert f"exact_match (last-box): {right:.0f} of 50" in said
-    assert "50 questions in both (0 in one alone)" in told and f"lm_eval: {right:.0f} correct" in told
+    right = sum(sample.metric("exact_match") == 1 for sample in b)
+    assert row["correct"] == sum(sample.metric("exact_match") == 1 for sample in a) > 0
+    assert f"exact_match (last-box): {right} of 50" in said
+    assert "50 questions in both (0 in one alone)" in told and f"lm_eval: {right} correct" in told
 
     python = environment.ensure()
     done = subprocess.run([python, "-P", "-c", ACCEPTS, ours, theirs], capture_output=True, text=True, cwd=tmp_path)

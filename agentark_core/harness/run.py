@@ -84,12 +84,12 @@ def evaluate(
 
 def summary(path: Path) -> str:
     """One line for every filter and metric of a sample file that is right or wrong by question, with its interval."""
-    values: dict[tuple[str, str], list[float]] = {}
+    values: dict[tuple[str, str], list[float | None]] = {}
     for sample in samples.read_samples(path):
         for name in sample.metrics:
             values.setdefault((sample.filter, name), []).append(sample.metric(name))
     lines = [
-        f"{name} ({filter}): {sum(scores):.0f} of {len(scores)}, {terminal.share(round(sum(scores)), len(scores))} %"
+        f"{name} ({filter}): {scores.count(1.0)} of {len(scores)}, {terminal.share(scores.count(1.0), len(scores))} %"
         for (filter, name), scores in values.items()
         if set(scores) <= {0.0, 1.0}
     ]

@@ -62,13 +62,14 @@ class Sample(BaseModel):
     @model_validator(mode="after")
     def _has_its_metrics(self) -> Sample:
         for name in self.metrics:
-            if not isinstance((self.model_extra or {}).get(name), int | float):
+            if name not in (self.model_extra or {}):
                 raise ValueError(f"metrics names {name!r}, which has no score")
         return self
 
-    def metric(self, name: str) -> float:
-        """The score of a metric."""
-        return float((self.model_extra or {})[name])
+    def metric(self, name: str) -> float | None:
+        """The score of a metric; None if it is no number (of perplexity and F1 the harness keeps parts of a sum)."""
+        score = (self.model_extra or {}).get(name)
+        return float(score) if isinstance(score, int | float) else None
 
 
 def read_samples(path: Path) -> list[Sample]:
