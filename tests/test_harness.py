@@ -19,8 +19,9 @@ from agentark_core.config import TrackingConfig
 from agentark_core.errors import ConfigError, DataError, EmptyDataset, ModelError
 from agentark_core.harness import environment
 from agentark_core.harness.agreement import agreement, render
+from agentark_core.harness.export import evaluated
 from agentark_core.harness.run import find_student, summary
-from agentark_core.harness.samples import Sample, evaluated, read_samples, write_samples
+from agentark_core.harness.samples import Sample, read_samples, write_samples
 from agentark_core.harness.task import write_task
 from agentark_core.records import verdicts_to_table
 from agentark_core.registry_view import find_version, register_student

@@ -2,5 +2,5 @@
 its format, and the two are compared question by question.
 
 environment.py: its own environment. task.py: questions of arkling as a task of it. run.py: a student through it.
-samples.py: its sample files, read and made from our evaluations. agreement.py: two of them on the same questions.
+samples.py: its sample files. export.py: our evaluations as such. agreement.py: two of them on the same questions.
 """

@@ -66,10 +66,10 @@ def export_samples(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Write what our evaluation recorded of each question in the sample format of lm-evaluation-harness."""
-    from agentark_core.harness import agreement, samples
+    from agentark_core.harness import agreement, export, samples
 
-    made = samples.evaluated(home, run, method=method)
-    path = out or samples.default_path(home, run, method=method)
+    made = export.evaluated(home, run, method=method)
+    path = out or export.default_path(home, run, method=method)
     samples.write_samples(path, made)
     typer.echo(f"{len(made)} questions of {method!r} -> {path}")
     if against is not None:
