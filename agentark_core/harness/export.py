@@ -1,7 +1,7 @@
 """Our evaluations as samples of lm-evaluation-harness.
 
-`exact_match` is the verifier's verdict. Where verdicts are undecided, the file has the metric `undecided` too, and those
-rows have exact_match 0. Docs and hashes are those of the harness's own samples of the task `arkling` (task.py).
+`exact_match` is the verifier's verdict. Where verdicts are undecided, the file has the metric `undecided` too, and
+those rows have exact_match 0. Docs and hashes are those of the harness's own samples of the task `arkling` (task.py).
 """
 
 from __future__ import annotations
