@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4_000_000)
     parser.add_argument("--rate", type=float, default=0.5, help="peak learning rate, as a share of pretraining's")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--test", type=int, default=1000, help="test questions")
+    parser.add_argument("--test", type=int, default=1000, help="questions that are asked")
+    parser.add_argument("--split", choices=("test", "ood"), default="test", help="which questions")
     parser.add_argument("--own", type=float, default=1.0, help="share of reviews of the teacher's own samples")
     parser.add_argument("--layout", choices=("board", "history"), default="history", help="where the own solution is")
     parser.add_argument("--rounds", type=int, default=2)
@@ -168,7 +169,7 @@ def evaluate(given: argparse.Namespace) -> None:
     """evaluate-model with the new teacher: single, greedy, majority at debate's calls, debate."""
     teacher = {"path": str(given.out / "model"), "prompts": "arkling"}
     config = {
-        "run": {"name": f"review-{given.rounds}", "home": str(given.out / "home"), "seed": given.seed},
+        "run": {"name": f"review-{given.rounds}-{given.split}", "home": str(given.out / "home"), "seed": given.seed},
         "student": teacher,
         "teacher": teacher,
         "debate": {
@@ -177,7 +178,7 @@ def evaluate(given: argparse.Namespace) -> None:
             "sampling": {"temperature": 0.9, "max_tokens": 320},
         },
         "engine": {"max_num_seqs": 256, "shard_size": 250},
-        "evaluation": {"problems": {"source": "arkling", "split": "test", "limit": given.test}},
+        "evaluation": {"problems": {"source": "arkling", "split": given.split, "limit": given.test}},
     }
     printed = runs.agentark("evaluate-model", config, folder=given.out)
     print("\n".join(printed))
