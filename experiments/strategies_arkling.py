@@ -77,6 +77,8 @@ ARMS = {
     ),
     "R-SFT + PAD, larger PRM": Arm(strategies=("rsft", "pad"), prm=LARGER_PRM),
     "R-SFT + PAD, gentle": Arm(strategies=("rsft", "pad"), prm=LARGER_PRM, grpo=GENTLE),
+    "PAD, gentle": Arm(strategies=("pad",), prm=LARGER_PRM, grpo=GENTLE),
+    "PAD + DA, gentle": Arm(strategies=("pad", "da"), prm=LARGER_PRM, grpo=GENTLE),
     "PAD + DA": Arm(strategies=("pad", "da")),
 }
 
