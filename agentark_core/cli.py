@@ -33,6 +33,7 @@ app.command("export-samples")(harness.export_samples)
 Judge = Annotated[
     str, typer.Option("--judge", metavar="MODEL", help="Hub id or model directory, or a YAML file of JudgeConfig.")
 ]
+MEASURED = "Fingerprint of a debate run, or name of an evaluated run: all its greedy answers."
 
 
 @app.callback(invoke_without_command=True)
@@ -191,21 +192,26 @@ def audit(
 
 @app.command()
 def perplexity(
-    run: Annotated[str, typer.Argument(help="Fingerprint of a debate run.")],
+    run: Annotated[str, typer.Argument(help=MEASURED)],
     model: Annotated[str, typer.Option("--model", help="Hub id, model directory or arkling:student.")],
     sample: Annotated[int, typer.Option(min=1, help="Questions to draw.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """How likely a model finds the reasoning in a run's first answers: mean perplexity of the reasoning tokens."""
-    from agentark_core.reasoning_view import perplexity_text
+    """How likely a model finds the reasoning in a run's first answers: mean perplexity of the reasoning tokens.
 
-    typer.echo(perplexity_text(home, run, model=model, sample=sample, seed=seed))
+    Kept for the reports of all runs that are evaluated on these answers.
+    """
+    from agentark_core.reasoning_view import measure_perplexity, perplexity_text, runs_of
+
+    for name, of in runs_of(home, run).items():
+        found = measure_perplexity(home, of, model=model, sample=sample, seed=seed)
+        typer.echo(f"{name}\n{perplexity_text(found)}")
 
 
 @app.command()
 def qualities(
-    run: Annotated[str, typer.Argument(help="Fingerprint of a debate run.")],
+    run: Annotated[str, typer.Argument(help=MEASURED)],
     judge: Judge,
     sample: Annotated[int, typer.Option(min=1, help="Questions to draw.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
@@ -213,13 +219,17 @@ def qualities(
 ) -> None:
     """Let an LLM rate how a run's first answers reason: four qualities from 1 to 5, and how far to trust the judge.
 
-    It rates all of them twice with other seeds; on arkling its scores are set against exact step checks.
+    It rates all of them twice with other seeds; on arkling its scores are set against exact step checks. Kept for the
+    reports of all runs that are evaluated on these answers.
     """
     from agentark_core.local_judge import open_judge
-    from agentark_core.reasoning_view import qualities_text
+    from agentark_core.reasoning_view import measure_qualities, qualities_text, runs_of
 
+    asked = runs_of(home, run)
     with open_judge(judge) as opened:
-        typer.echo(qualities_text(home, run, judge=opened, sample=sample, seed=seed))
+        for name, of in asked.items():
+            found = measure_qualities(home, of, judge=opened, sample=sample, seed=seed)
+            typer.echo(f"{name}\n{qualities_text(found)}")
 
 
 @app.command()

@@ -115,13 +115,15 @@ class EqualTokens:
     """Majority vote of as many of the recorded samples as cost what the reference costs.
 
     k: samples; tokens_per_question: what they cost on average. accuracy: exact over all subsets of k (maj@k);
-    difference: the reference minus it, in [-1, 1]; both with a bootstrap interval over questions.
+    difference: the reference minus it, in [-1, 1], student: the distilled student minus it (None in older reports); all
+    with a bootstrap interval over questions, paired.
     """
 
     k: int
     tokens_per_question: float
     accuracy: Estimate
     difference: Estimate
+    student: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +196,9 @@ def compare(
     return EvalReport(baseline=baseline, n=rows[0].n, rows=tuple(rows), contrasts=tuple(extra), reference=reference)
 
 
-def at_equal_tokens(samples: Mapping[str, Samples], reference: MethodResult) -> EqualTokens:
+def at_equal_tokens(
+    samples: Mapping[str, Samples], reference: MethodResult, *, student: MethodResult | None = None
+) -> EqualTokens:
     """Self-consistency at the reference's tokens, from recorded samples of the same questions, N of each.
 
     k is the reference's tokens over those of one sample, to the nearest number from 1 to N.
@@ -208,6 +212,9 @@ def at_equal_tokens(samples: Mapping[str, Samples], reference: MethodResult) -> 
         tokens_per_question=k * a_sample,
         accuracy=mean(chances),
         difference=paired_difference(_right(reference), chances),
+        student=paired_difference([student.outcomes[key] is True for key in reference.outcomes], chances)
+        if student
+        else None,
     )
 
 
@@ -254,7 +261,7 @@ def from_json(data: Mapping[str, Any]) -> EvalReport:
 def _equal_tokens_from_json(fields: Mapping[str, Any] | None) -> EqualTokens | None:
     if fields is None:
         return None
-    figures = {name: Estimate(**fields[name]) for name in ("accuracy", "difference")}
+    figures = {name: Estimate(**fields[name]) for name in ("accuracy", "difference", "student") if fields.get(name)}
     return EqualTokens(**{**fields, **figures})
 
 

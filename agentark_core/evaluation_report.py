@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agentark_core import markdown, page
-from agentark_core.evaluation import EvalReport, EvalRow, PairedTest
+from agentark_core.evaluation import STUDENT, EvalReport, EvalRow, PairedTest
+from agentark_core.statistics import Estimate
 
 _WIDTH = 100
 _BAR = 14
@@ -50,7 +51,7 @@ def render_text(report: EvalReport) -> str:
             kept.add_row(*(Text(cell) for cell in cells))
         console.print(kept)
         console.print(Text(_KEPT_NOTE.format(reference=report.reference)))
-        console.print(Text(_equal_tokens(report)))
+        console.print(Text(equal_tokens(report)))
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
@@ -64,7 +65,7 @@ def render_markdown(report: EvalReport) -> str:
     if report.reference:
         parts.append(_markdown(_KEPT, _kept_rows(report), left=1))
         parts.append(_KEPT_NOTE.format(reference=_escape(report.reference)).replace("\n", " ") + "\n")
-        parts.append(_escape(_equal_tokens(report)) + "\n")
+        parts.append(_escape(equal_tokens(report)) + "\n")
     return "\n".join(parts)
 
 
@@ -168,19 +169,22 @@ def _kept_rows(report: EvalReport) -> list[tuple[str, ...]]:
     return rows
 
 
-def _equal_tokens(report: EvalReport) -> str:
+def equal_tokens(report: EvalReport) -> str:
     """Self-consistency at the tokens of the reference, in a sentence; empty if it was not sampled."""
     found = report.equal_tokens
     if found is None:
         return ""
-    accuracy, difference = (
-        _interval(estimate.value, estimate.low, estimate.high, scale=100, digits=1)
-        for estimate in (found.accuracy, found.difference)
-    )
+    minus_it = {str(report.reference): found.difference} | ({STUDENT: found.student} if found.student else {})
+    differences = ", ".join(f"{name} minus it {_points(estimate)} points" for name, estimate in minus_it.items())
+    accuracy = _interval(found.accuracy.value, found.accuracy.low, found.accuracy.high, scale=100, digits=1)
     return (
         f"self-consistency at equal tokens: majority@{found.k}, {found.tokens_per_question:.0f} tokens a question, "
-        f"accuracy {accuracy} %; {report.reference} minus it {difference} points (paired bootstrap)."
+        f"accuracy {accuracy} %; {differences} (paired bootstrap)."
     )
+
+
+def _points(found: Estimate) -> str:
+    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def _interval(value: float, low: float, high: float, *, scale: int, digits: int) -> str:

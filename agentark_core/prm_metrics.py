@@ -1,35 +1,23 @@
-"""How good a process reward model is: step AUC, first error (ProcessBench's F1), calibration, best of N.
+"""How good a process reward model is: step AUC, first error (ProcessBench's F1), best of N.
 
 Scores are sigma(R) in [0, 1] of the steps of many traces; a trace belongs to a question. All intervals are 95 %:
-Wilson's for shares of questions and in the reliability table, else a percentile bootstrap over whole questions, since
-the steps and traces of one question are not independent. Shapes: _S steps, _T traces, _G bins.
+Wilson's for shares of questions, else a percentile bootstrap over whole questions, since the steps and traces of one
+question are not independent. Shapes: _S steps, _T traces.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from agentark_core.calibration import Bin
 from agentark_core.errors import DataError
 from agentark_core.evaluation import PairedTest, paired
-from agentark_core.statistics import Array, Estimate, share
-
-RESAMPLES = 1_000
-BINS = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bin:
-    """Steps whose score lies in [low, high): how many, their mean score, and the share that is right."""
-
-    low: float
-    high: float
-    mean_score: float
-    right: Estimate
+from agentark_core.statistics import Array, Estimate, of_questions, share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +62,7 @@ def auc(scores_S: Sequence[float], labels_S: Sequence[bool], questions_S: Sequen
         total = right.sum() * wrong.sum()
         return float(right @ below / total) if total else np.nan
 
-    return _estimate(value, questions_S)
+    return of_questions(value, questions_S)
 
 
 def first_error(
@@ -91,9 +79,9 @@ def first_error(
     hit_T = _hits(scores, labels, threshold=threshold)
     return FirstError(
         threshold=threshold,
-        erroneous=_estimate(lambda w: _accuracies(hit_T, wrong_T, w)[0], questions, n=int(wrong_T.sum())),
-        correct=_estimate(lambda w: _accuracies(hit_T, wrong_T, w)[1], questions, n=int((~wrong_T).sum())),
-        f1=_estimate(lambda w: _harmonic(*_accuracies(hit_T, wrong_T, w)), questions),
+        erroneous=of_questions(lambda w: _accuracies(hit_T, wrong_T, w)[0], questions, n=int(wrong_T.sum())),
+        correct=of_questions(lambda w: _accuracies(hit_T, wrong_T, w)[1], questions, n=int((~wrong_T).sum())),
+        f1=of_questions(lambda w: _harmonic(*_accuracies(hit_T, wrong_T, w)), questions),
     )
 
 
@@ -125,30 +113,6 @@ def _accuracies(hit_T: Array, wrong_T: Array, weights_T: Array) -> tuple[float, 
 
 def _harmonic(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a + b else 0.0
-
-
-def calibration(
-    scores_S: Sequence[float], labels_S: Sequence[bool], questions_S: Sequence[str]
-) -> tuple[list[Bin], Estimate]:
-    """The reliability table (BINS bins of equal width, empty ones left out) and the expected calibration error.
-
-    The error is the mean over steps of |share right - mean score| of their bin; n counts steps.
-    """
-    scores, labels = np.asarray(scores_S), np.asarray(labels_S, dtype=float)
-    bins_S = np.minimum((scores * BINS).astype(int), BINS - 1)
-    table = []
-    for number in np.unique(bins_S):
-        inside = bins_S == number
-        n, right = int(inside.sum()), int(labels[inside].sum())
-        edges = number / BINS, (number + 1) / BINS
-        mean_score = float(scores[inside].mean())
-        table.append(Bin(low=edges[0], high=edges[1], mean_score=mean_score, right=share(right, n)))
-
-    def error(weights_S: Array) -> float:
-        gaps_G = np.bincount(bins_S, weights=weights_S * (labels - scores), minlength=BINS)
-        return float(np.abs(gaps_G).sum() / weights_S.sum())
-
-    return table, _estimate(error, questions_S)
 
 
 def plot_reliability(tables: dict[str, list[Bin]], path: Path) -> None:
@@ -188,18 +152,4 @@ def best_of_n(
         single=sum(single) / n,
         any=share(sum(anyone), n),
         test=paired(best, majority),
-    )
-
-
-def _estimate(value: Callable[[Array], float], questions: Sequence[str], *, n: int | None = None) -> Estimate:
-    """value(weights) at weight 1 for every unit, and over resamples of whole questions (seed 0)."""
-    _, of_unit = np.unique(np.asarray(questions), return_inverse=True)
-    count = int(of_unit.max()) + 1
-    generator = np.random.default_rng(0)
-    found = [
-        value(generator.multinomial(count, np.full(count, 1 / count))[of_unit].astype(float)) for _ in range(RESAMPLES)
-    ]
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return Estimate(
-        value=value(np.ones(len(of_unit))), low=float(low), high=float(high), n=len(of_unit) if n is None else n
     )

@@ -1,4 +1,4 @@
-"""How a run's solutions reason, as text: `agentark perplexity` and `agentark qualities`.
+"""How a run's solutions reason: `agentark perplexity` and `agentark qualities` measure, keep and print it.
 
 Both look at the first answer of the first agent to each question (the only one of a student's evaluation run), because
 its prompt is the question alone. A seeded draw of the complete ones is taken; what is left out is counted.
@@ -6,31 +6,24 @@ its prompt is the question alone. A seeded draw of the complete ones is taken; w
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentark_core import model_files
+from agentark_core import model_files, reasoning
 from agentark_core.benchmark_prompts import shot_chat
 from agentark_core.config import ModelConfig
-from agentark_core.errors import DataError, EmptyDataset
+from agentark_core.errors import ConfigError, DataError, EmptyDataset
 from agentark_core.local_judge import LocalJudge
 from agentark_core.mean_interval import mean_interval, show
 from agentark_core.perplexity import Sample, reasoning_perplexity
 from agentark_core.prompts import first_answer
-from agentark_core.qualities import (
-    QUALITIES,
-    Agreement,
-    Correlation,
-    Rating,
-    Solution,
-    rate,
-    self_agreement,
-    step_correlation,
-)
+from agentark_core.qualities import QUALITIES, Rating, Solution, rate, self_agreement, step_correlation
+from agentark_core.reasoning import MeanPerplexity, MeanScore, Rated
 from agentark_core.step_labels import exact_labels
-from agentark_core.stored import debate_store, read_debates
+from agentark_core.stored import debate_runs, debate_store, read_debates
 from agentark_core.types import Problem
 
 
@@ -58,7 +51,25 @@ def draw(home: Path, run: str, *, sample: int, seed: int) -> Drawn:
     return Drawn(answers=tuple(found[number] for number in sorted(chosen)), incomplete=incomplete)
 
 
-def perplexity_text(home: Path, run: str, *, model: str, sample: int, seed: int) -> str:
+def runs_of(home: Path, run: str) -> dict[str, str]:
+    """Debates to look at, by what they are: a fingerprint's own, or of an evaluated run's name the greedy answers.
+
+    Raises ConfigError if the home knows neither.
+    """
+    if run in debate_runs(home):
+        return {run: run}
+    path = home / "reports" / run / "evaluation.json"
+    stated = json.loads(path.read_bytes()).get("made_from", {}) if path.is_file() else {}
+    found = {name: of["debates"] for name, of in stated.items() if name.endswith(" greedy")}
+    if not found:
+        raise ConfigError(
+            f"{run}: neither the fingerprint of a debate run (`agentark debates --home {home}` lists them) nor a run "
+            "with an evaluation that names its debates"
+        )
+    return found
+
+
+def measure_perplexity(home: Path, run: str, *, model: str, sample: int, seed: int) -> MeanPerplexity:
     """Reasoning perplexity (Eq. 11) of a run's first answers under a model (hub id, directory or arkling:student)."""
     drawn = draw(home, run, sample=sample, seed=seed)
     wording = debate_store(home, run).config.get("wording", "general")
@@ -70,16 +81,31 @@ def perplexity_text(home: Path, run: str, *, model: str, sample: int, seed: int)
         for problem, text in drawn.answers
     ]
     made = reasoning_perplexity(samples, model_dir=model_files.resolve(ModelConfig(path=model)))
-    shown = show(made.mean, mean_interval(made.values), form=".3f")
+    found = MeanPerplexity(
+        model=model,
+        mean=made.mean,
+        interval=mean_interval(made.values),
+        n=len(made.values),
+        tokens=made.tokens,
+        no_reasoning=made.no_reasoning,
+        too_long=made.too_long,
+        incomplete=drawn.incomplete,
+    )
+    reasoning.keep(home, run, found)
+    return found
+
+
+def perplexity_text(found: MeanPerplexity) -> str:
+    """Two lines: the figure, and what was left out."""
     return (
-        f"reasoning perplexity under {model}: {shown} (mean of {len(made.values)} "
-        f"samples, 95 % bootstrap interval; {made.tokens} reasoning tokens)\n"
-        f"left out: {made.no_reasoning} without reasoning, {made.too_long} over the model's context; "
-        f"{drawn.incomplete} questions of the run have no complete first answer"
+        f"reasoning perplexity under {found.model}: {show(found.mean, found.interval, form='.3f')} (mean of {found.n} "
+        f"samples, 95 % bootstrap interval; {found.tokens} reasoning tokens)\n"
+        f"left out: {found.no_reasoning} without reasoning, {found.too_long} over the model's context; "
+        f"{found.incomplete} questions of the run have no complete first answer"
     )
 
 
-def qualities_text(home: Path, run: str, *, judge: LocalJudge, sample: int, seed: int) -> str:
+def measure_qualities(home: Path, run: str, *, judge: LocalJudge, sample: int, seed: int) -> Rated:
     """Mean of each judged quality, how far the judge agrees with itself, and on arkling with exact step checks."""
     drawn = draw(home, run, sample=sample, seed=seed)
     solutions = [Solution(question=problem.question, text=text) for problem, text in drawn.answers]
@@ -92,8 +118,20 @@ def qualities_text(home: Path, run: str, *, judge: LocalJudge, sample: int, seed
 
     first, second = rated(0), rated(1)
     steps = right_steps(solutions)
-    correlations = step_correlation(first, steps) if steps is not None else {}
-    return table(first, agreement=self_agreement(first, second), correlations=correlations)
+    means = {}
+    for name in QUALITIES:
+        if scores := [float(rating.scores[name]) for rating in first if rating.scores]:
+            means[name] = MeanScore(mean=sum(scores) / len(scores), interval=mean_interval(scores), n=len(scores))
+    found = Rated(
+        judge=config.model.path,
+        solutions=len(first),
+        unrated=sum(not rating.scores for rating in first),
+        means=means,
+        agreement=self_agreement(first, second),
+        correlations=step_correlation(first, steps) if steps is not None else {},
+    )
+    reasoning.keep(home, run, found)
+    return found
 
 
 def right_steps(solutions: Sequence[Solution]) -> list[float] | None:
@@ -105,24 +143,50 @@ def right_steps(solutions: Sequence[Solution]) -> list[float] | None:
     return [sum(label.label is True for label in found) / max(1, len(found)) for found in labels]
 
 
-def table(ratings: Sequence[Rating], *, agreement: dict[str, Agreement], correlations: dict[str, Correlation]) -> str:
+COLUMNS = ("quality", "mean [95 %]", "n", "equal again", "kappa")
+NOTE = (
+    "1 to 5, the median of the judge's votes. equal again: share of equal scores when all is rated again under other "
+    "seeds; kappa: Cohen's, quadratic weights."
+)
+
+
+def qualities_text(found: Rated) -> str:
     """One line a quality, and what the figures are of."""
-    lines = [f"{'quality':27}{'mean [95 %]':>20}{'n':>6}{'equal again':>13}{'kappa':>8}"]
-    for name in QUALITIES:
-        scores = [float(rating.scores[name]) for rating in ratings if rating.scores]
-        shown = show(sum(scores) / len(scores), mean_interval(scores), form=".2f") if scores else "-"
-        again = agreement[name]
-        equal = f"{100 * again.equal:.0f} %" if again.n else "-"
-        kappa = "-" if again.kappa is None else f"{again.kappa:.2f}"
-        lines.append(f"{name:27}{shown:>20}{len(scores):>6}{equal:>13}{kappa:>8}")
-    for name, found in correlations.items():
-        rho = "none: one side does not vary"
-        if found.rho is not None:
-            rho = f"{found.rho:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-        lines.append(f"rank correlation of {name} with the share of right steps: {rho} (n = {found.n})")
-    unread = sum(not rating.scores for rating in ratings)
-    lines.append(
-        f"{unread} of {len(ratings)} solutions without a rating (unreadable votes, or too long for the judge). equal "
-        "again: share of equal scores under other seeds; kappa: Cohen's, quadratic weights."
-    )
+    lines = ["{:27}{:>20}{:>6}{:>13}{:>8}".format(*COLUMNS)]
+    lines += ["{:27}{:>20}{:>6}{:>13}{:>8}".format(*cells) for cells in quality_cells(found)]
+    lines += [*correlation_lines(found), f"{unrated_line(found)} {NOTE}"]
     return "\n".join(lines)
+
+
+def quality_cells(found: Rated) -> list[tuple[str, str, str, str, str]]:
+    """Cells of COLUMNS, a row for each quality."""
+    rows = []
+    for name in QUALITIES:
+        score, again = found.means.get(name), found.agreement[name]
+        rows.append(
+            (
+                name,
+                show(score.mean, score.interval, form=".2f") if score else "-",
+                str(score.n if score else 0),
+                f"{100 * again.equal:.0f} %" if again.n else "-",
+                "-" if again.kappa is None else f"{again.kappa:.2f}",
+            )
+        )
+    return rows
+
+
+def correlation_lines(found: Rated) -> list[str]:
+    """A line for each quality that was held against exact step checks."""
+    lines = []
+    for name, one in found.correlations.items():
+        rho = "none: one side does not vary"
+        if one.rho is not None:
+            rho = f"{one.rho:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
+        lines.append(f"rank correlation of {name} with the share of right steps: {rho} (n = {one.n})")
+    return lines
+
+
+def unrated_line(found: Rated) -> str:
+    """How many solutions have no rating."""
+    why = "unreadable votes, or too long for the judge"
+    return f"{found.unrated} of {found.solutions} solutions without a rating ({why})."

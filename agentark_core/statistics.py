@@ -23,6 +23,7 @@ import numpy as np
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
 
 RESAMPLES = 10_000
+CLUSTER_RESAMPLES = 1_000
 ALPHA = 0.05
 POWER = 0.8
 
@@ -153,6 +154,22 @@ def ratio(a_Q: Values, b_Q: Values, *, seed: int = 0) -> Estimate | None:
         low, high = wilson(int(a.sum()), len(a))
         found = replace(found, low=min(found.low, low / b.mean()), high=max(found.high, high / b.mean()))
     return found
+
+
+def of_questions(value: Callable[[Array], float], questions: Sequence[str], *, n: int | None = None) -> Estimate:
+    """A figure of units (steps, traces) of which a question has several: value(weights) at weight 1 for every unit, and
+    over CLUSTER_RESAMPLES resamples of whole questions (seed 0). n: what it is of; None: the units."""
+    _, of_unit = np.unique(np.asarray(questions), return_inverse=True)
+    count = int(of_unit.max()) + 1
+    generator = np.random.default_rng(0)
+    found = [
+        value(generator.multinomial(count, np.full(count, 1 / count))[of_unit].astype(float))
+        for _ in range(CLUSTER_RESAMPLES)
+    ]
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return Estimate(
+        value=value(np.ones(len(of_unit))), low=float(low), high=float(high), n=len(of_unit) if n is None else n
+    )
 
 
 def _same_length(a_Q: Values, b_Q: Values) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ from agentark_core import prm_metrics, process, prompts
 from agentark_core.answers import extract
 from agentark_core.arkling import generator, model_path
 from agentark_core.arkling.corruption import wrong_solution
+from agentark_core.calibration import Bin, calibration
 from agentark_core.config import ExamplesConfig
 from agentark_core.step_labels import exact_labels
 from agentark_core.stored import read_debates
@@ -74,7 +75,7 @@ def main() -> None:
         texts = (sample if options.source == "teacher" else invent)(problems, options.samples)
         pq.write_table(label(problems, texts), examples, write_page_checksum=True)
     traces = held_out(options.home, options.run)
-    tables: dict[str, list[prm_metrics.Bin]] = {}
+    tables: dict[str, list[Bin]] = {}
     with (options.out / "results.jsonl").open("a", encoding="utf-8") as results:
         for seed in range(options.seeds):
             for loss in options.losses:
@@ -192,7 +193,7 @@ def train(examples: Path, *, loss: str, seed: int, options: argparse.Namespace) 
     return result
 
 
-def measure(model: Path, traces: list[Trace], *, selection: int) -> tuple[dict[str, Any], list[prm_metrics.Bin]]:
+def measure(model: Path, traces: list[Trace], *, selection: int) -> tuple[dict[str, Any], list[Bin]]:
     """All figures of one model on the questions behind the first `selection`, and its reliability table."""
     from agentark_core.training.prm_model import PRM
     from agentark_core.training.rewards import aggregate
@@ -208,7 +209,7 @@ def measure(model: Path, traces: list[Trace], *, selection: int) -> tuple[dict[s
     scores_S = [score for _, scores in rest for score in scores]
     labels_S = [label for trace, _ in rest for label in trace.labels]
     questions_S = [trace.question for trace, _ in rest for _ in trace.labels]
-    table, error = prm_metrics.calibration(scores_S, labels_S, questions_S)
+    table, error = calibration(scores_S, labels_S, questions_S)
     scores, labels = _split(rest)
     by_question: dict[str, list[tuple[Trace, list[float]]]] = {}
     for trace, values in rest:

@@ -29,6 +29,7 @@ from tasks.evaluation_tasks import equal_tokens, score, score_prose
 from tasks.trace_tasks import DebateSpec, ProblemSet
 
 Method = tuple[str, DebateSpec, Answer]
+TEACHER_MAJORITY = "teacher majority@"
 
 
 def single(config: EvaluateConfig, *, temperature: float) -> DebateConfig:
@@ -66,7 +67,7 @@ def teacher_methods(config: EvaluateConfig, *, problems: ProblemSet) -> list[Met
         ("teacher greedy", spec("teacher greedy", single(config, temperature=0)), "vote"),
         ("teacher single", spec("teacher single", single(config, temperature=temperature)), "vote"),
         (
-            f"teacher majority@{calls}",
+            f"{TEACHER_MAJORITY}{calls}",
             spec("teacher majority", majority_vote(config, samples=calls, temperature=temperature)),
             "vote",
         ),
@@ -78,21 +79,14 @@ def teacher_methods(config: EvaluateConfig, *, problems: ProblemSet) -> list[Met
 
 
 def student_methods(name: str, *, model: ModelConfig, config: EvaluateConfig, problems: ProblemSet) -> list[Method]:
-    """A student alone: greedy, and sampled at debate's temperature."""
-    temperature = config.debate.sampling.temperature
+    """A student alone: greedy, sampled at debate's temperature, and by the vote of student_samples such samples."""
+    temperature, samples = config.debate.sampling.temperature, config.evaluation.student_samples
+    ways = {"greedy": single(config, temperature=0), "sampled": single(config, temperature=temperature)}
+    if samples:
+        ways[f"majority@{samples}"] = majority_vote(config, samples=samples, temperature=temperature)
     return [
-        (
-            f"{name} {label}",
-            _spec(
-                f"{name} {label}",
-                model=model,
-                how=single(config, temperature=value),
-                problems=problems,
-                config=config,
-            ),
-            "vote",
-        )
-        for label, value in (("greedy", 0.0), ("sampled", temperature))
+        (f"{name} {way}", _spec(f"{name} {way}", model=model, how=how, problems=problems, config=config), "vote")
+        for way, how in ways.items()
     ]
 
 
@@ -139,12 +133,13 @@ def evaluate_model(
             contrasts=_contrasts([m[0] for m in methods], discussed=discussed),
             reference=discussed if config.teacher else None,
         )
+        by_name = {result.name: result for result in results}
+        clean = by_name[STUDENT]
         if config.teacher:
-            majority = next(spec for name, spec, _ in methods if "majority@" in name)
-            debated = next(result for result in results if result.name == discussed)
-            equal = equal_tokens(majority, reference=debated, home=home, judge=judge_key)
+            majority = next(spec for name, spec, _ in methods if name.startswith(TEACHER_MAJORITY))
+            debated = by_name[discussed]
+            equal = equal_tokens(majority, reference=debated, student=clean, home=home, judge=judge_key)
             report = replace(report, equal_tokens=equal)
-        clean = next(result for result in results if result.name == STUDENT)
         robustness = robustness_stage.score_all(perturbed, clean=clean.outcomes, home=home, judge=judge_key)
         dataset = run.log_dataset(
             name=problems.dataset,
@@ -235,7 +230,9 @@ def _markdown(report: evaluation.EvalReport, learned: list[yields.Row], robustne
 def _contrasts(names: list[str], *, discussed: str) -> list[tuple[str, str]]:
     """The discussion against the single agent at the same temperature, greedy, and majority vote at the same calls; the
     distilled student against the teacher alone and the discussion."""
-    others = [name for name in names if name in ("teacher single", "teacher greedy") or "majority@" in name]
+    others = [
+        name for name in names if name in ("teacher single", "teacher greedy") or name.startswith(TEACHER_MAJORITY)
+    ]
     taught = ["teacher greedy", discussed] if others else []
     return [(discussed, other) for other in others] + [(STUDENT, other) for other in taught]
 

@@ -59,11 +59,7 @@ class Robustness:
     def _ood_line(self) -> list[str]:
         if self.ood is None:
             return []
-        value, low, high = (100 * number for number in (self.ood.value, self.ood.low, self.ood.high))
-        return [
-            f"{OOD}: {value:+.1f} points [{low:+.1f}, {high:+.1f}] against the clean questions "
-            f"(unpaired, Newcombe; {self.ood.n} questions in all)\n"
-        ]
+        return [f"{OOD}: {failures.drop_text(self.ood)}\n"]
 
 
 def prepare(student: DebateSpec, *, config: EvaluateConfig, home: Path) -> Prepared:

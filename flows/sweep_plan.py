@@ -32,7 +32,7 @@ from tasks.trace_tasks import DebateSpec, ProblemSet
 
 DEBATES, STUDENT, CELL = "sweep-debates", "sweep-student", "sweep-cell"
 SINGLE_ANSWERS = 2
-"""Of every student on every test question: greedy and sampled (evaluate_model.student_methods)."""
+"""Of every student and teacher on every test question: greedy and sampled (evaluate_model)."""
 
 Record = dict[str, Any]
 
@@ -179,7 +179,8 @@ def bill_of(plan: Plan, *, keys: Keys) -> Bill:
         lines.append(Line(name="students", count=len(students)))
     for (teacher, test), group in _grouped(missing).items():
         questions = keys.tests[test].rows
-        answers = SINGLE_ANSWERS * (len(group) + len({cell.student for cell in group}))
+        answering = len(group) + len({cell.student for cell in group})  # students and their bases
+        answers = (SINGLE_ANSWERS + config.evaluation.student_samples) * answering
         if config.sweep.teacher_rows:
             calls = _calls(config.debate_of(teacher), unknown=unknown)
             answers += SINGLE_ANSWERS + (config.evaluation.majority_samples or calls) + calls

@@ -64,9 +64,9 @@ def score_prose(name: str, *, spec: DebateSpec, answer: Answer, home: Path) -> d
 
 @task(task_run_name="self-consistency at equal tokens", cache_policy=NO_CACHE)
 def equal_tokens(
-    spec: DebateSpec, *, reference: MethodResult, home: Path, judge: JudgeKey | None = None
+    spec: DebateSpec, *, reference: MethodResult, student: MethodResult, home: Path, judge: JudgeKey | None = None
 ) -> EqualTokens:
-    """What the recorded samples of a majority vote (spec) would do at the tokens of the reference."""
+    """What the recorded samples of a majority vote (spec) would do at the tokens of the reference; both against it."""
     verdicts = read_verdicts(home, debates=spec.fingerprint, judge=judge)
     samples = {}
     for debate in read_debates(home, fingerprint=spec.fingerprint):
@@ -76,4 +76,4 @@ def equal_tokens(
             right=[verdicts[turn.key].label == "correct" for turn in turns],
             tokens=sum(turn.completion_tokens for turn in turns),
         )
-    return at_equal_tokens(samples, reference)
+    return at_equal_tokens(samples, reference, student=student)

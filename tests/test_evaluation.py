@@ -247,6 +247,9 @@ def test_self_consistency_at_equal_tokens_votes_with_as_many_samples_as_the_deba
     assert found.accuracy.value == pytest.approx((1 + 0 + (2 + 2 / 3) / 4 + 0) / 4)
     assert found.difference.value == pytest.approx(0.75 - found.accuracy.value)
     assert at_equal_tokens(samples, result("debate", "1110", tokens=4_000)).k == 4, "no more than were sampled"
+    student = result("student", "0110", tokens=4)
+    found = at_equal_tokens(samples, debate, student=student)
+    assert found.student is not None and found.student.value == pytest.approx(0.5 - found.accuracy.value)
     report = replace(compare([debate], baseline="debate", reference="debate"), equal_tokens=found)
     assert from_json(json.loads(json.dumps(to_json(report), allow_nan=False))) == report
     assert "majority@3, 30 tokens a question, accuracy 41.7 [" in render_text(report)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agentark_core import prm_metrics, process_bench
+from agentark_core.calibration import calibration
 from agentark_core.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "process"
@@ -48,7 +49,7 @@ def test_the_first_step_below_the_threshold_is_the_found_error() -> None:
 
 def test_calibration_compares_shares_with_scores(tmp_path: Path) -> None:
     scores, labels = [0.95] * 10 + [0.05] * 10, [True] * 8 + [False] * 2 + [True] + [False] * 9
-    table, error = prm_metrics.calibration(scores, labels, [str(n) for n in range(20)])
+    table, error = calibration(scores, labels, [str(n) for n in range(20)])
     assert [(row.right.value, row.right.n) for row in table] == [(0.1, 10), (0.8, 10)]
     assert error.value == pytest.approx((abs(0.8 - 0.95) + abs(0.1 - 0.05)) / 2)
     prm_metrics.plot_reliability({"one": table}, tmp_path / "plot.png")

@@ -12,10 +12,11 @@ import pytest
 from debate_helpers import RUN, commit_debates, make_debate, make_home
 from real_runs import on_random_weights
 
+from agentark_core import reasoning
 from agentark_core.arkling import generator
 from agentark_core.config import EngineConfig, JudgeConfig, SamplingConfig
 from agentark_core.engines.base import Prompt, Request
-from agentark_core.errors import EmptyDataset
+from agentark_core.errors import ConfigError, EmptyDataset
 from agentark_core.judge import JudgeSetup
 from agentark_core.local_judge import LocalJudge
 from agentark_core.qualities import (
@@ -30,7 +31,16 @@ from agentark_core.qualities import (
     self_agreement,
     step_correlation,
 )
-from agentark_core.reasoning_view import draw, perplexity_text, qualities_text, right_steps
+from agentark_core.reasoning import Reasoning
+from agentark_core.reasoning_view import (
+    draw,
+    measure_perplexity,
+    measure_qualities,
+    perplexity_text,
+    qualities_text,
+    right_steps,
+    runs_of,
+)
 from agentark_core.types import Generation, Message
 
 SAMPLING = SamplingConfig(temperature=0.7, max_tokens=64)
@@ -181,10 +191,12 @@ def test_the_table_shows_means_and_how_far_to_trust_the_judge(tmp_path: Path, mo
     monkeypatch.setattr("agentark_core.engines.opening.open_engine", lambda *_, **__: rater)
     config = JudgeConfig.model_validate({"model": {"path": "some/model"}, "votes": 1})
     with LocalJudge(JudgeSetup(config=config, engine=EngineConfig(), revision="r")) as judge:
-        lines = qualities_text(run_home(tmp_path), RUN, judge=judge, sample=4, seed=0).splitlines()
+        found = measure_qualities(run_home(tmp_path), RUN, judge=judge, sample=4, seed=0)
+    lines = qualities_text(found).splitlines()
     assert lines[1].split() == ["step_decomposition", "4.00", "[-]", "4", "100", "%", "-"]
     assert lines[4].startswith("coherence") and lines[5].startswith("0 of 4 solutions without a rating")
     assert len(rater.requests) == 8
+    assert reasoning.read(tmp_path, RUN) == Reasoning(qualities=(found,)), "kept as it was found"
 
 
 def test_perplexity_of_a_run_says_what_it_left_out(tmp_path: Path) -> None:
@@ -194,9 +206,27 @@ def test_perplexity_of_a_run_says_what_it_left_out(tmp_path: Path) -> None:
         reasons = dataclasses.replace(turn, text=f"Step 1: {place} + 1 = {place + 1}\n\\boxed{{{place + 1}}}")
         debates[place] = dataclasses.replace(debates[place], turns=(reasons,))
     commit_debates(make_home(tmp_path, [debate.problem for debate in debates]), "00000", debates)
-    text = perplexity_text(tmp_path, RUN, model="arkling:student", sample=9, seed=0)
+    found = measure_perplexity(tmp_path, RUN, model="arkling:student", sample=9, seed=0)
+    text = perplexity_text(found)
     assert "(mean of 3 samples, 95 % bootstrap interval;" in text
     assert "left out: 1 without reasoning, 0 over the model's context; 1 questions of the run have no" in text
+    for sample in (2, 9):  # measured again, it is replaced
+        measure_perplexity(tmp_path, RUN, model="arkling:student", sample=sample, seed=0)
+    assert reasoning.read(tmp_path, RUN) == Reasoning(perplexity=(found,))
+
+
+def test_an_evaluated_run_stands_for_its_greedy_answers(tmp_path: Path) -> None:
+    run_home(tmp_path)
+    folder = tmp_path / "reports" / "mine"
+    folder.mkdir(parents=True)
+    made_from = {
+        name: {"debates": name[0] * 16, "answer": "vote"} for name in ("base greedy", "sampled", "mine greedy")
+    }
+    (folder / "evaluation.json").write_text(json.dumps({"made_from": made_from}))
+    assert runs_of(tmp_path, RUN) == {RUN: RUN}
+    assert runs_of(tmp_path, "mine") == {"base greedy": "b" * 16, "mine greedy": "m" * 16}
+    with pytest.raises(ConfigError, match="other: neither the fingerprint"):
+        runs_of(tmp_path, "other")
 
 
 REAL = """

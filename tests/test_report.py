@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,27 @@ from debate_helpers import QUESTIONS, RUN, commit_debates, make_debate, make_hom
 from prm_helpers import resolved, write_process
 from test_card import HOSTILE, Page, hostile
 
-from agentark_core import evaluation
+from agentark_core import evaluation, reasoning
 from agentark_core.arkling import generator
 from agentark_core.arkling.corruption import wrong_solution
 from agentark_core.cli import app
 from agentark_core.config import DebateConfig
 from agentark_core.errors import ConfigError, DataError
-from agentark_core.evaluation import EvalReport
+from agentark_core.evaluation import EqualTokens, EvalReport
 from agentark_core.ledger import Store
 from agentark_core.page import Section, render_markdown
 from agentark_core.problems import state_licence
+from agentark_core.qualities import QUALITIES, Agreement, Correlation
+from agentark_core.reasoning import MeanPerplexity, MeanScore, Rated
 from agentark_core.records import debates_to_table, verdicts_to_table
 from agentark_core.report import step_scores, viewer_data, write
 from agentark_core.report.charts import _apart
 from agentark_core.report.gather import gather, scores_path
 from agentark_core.report.sections import sections
 from agentark_core.report.verdict import verdict
+from agentark_core.robustness import failures
 from agentark_core.shards import shard_meta
+from agentark_core.statistics import Estimate
 from agentark_core.stored import verdict_store
 from agentark_core.terminal import safe
 from agentark_core.types import Debate, MethodResult, Verdict
@@ -105,6 +110,39 @@ def state_evaluation(home: Path, run: str, **more: Any) -> None:
     (folder / "evaluation.json").write_text(json.dumps(data | more))
 
 
+CLEAN: dict[str, bool | None] = {str(number): number < 50 for number in range(100)}
+BROKEN: dict[str, bool | None] = {**CLEAN, **{str(number): False for number in range(5)}, "60": True}
+ROBUSTNESS = [
+    asdict(row)
+    for row in failures.table(
+        CLEAN,
+        [
+            failures.Asked(name="renamed", outcomes=BROKEN, left_out={HOSTILE: 3}),
+            failures.Asked(name="irrelevant", outcomes=CLEAN, left_out={}),
+            failures.Asked(name="typos", outcomes={}, left_out={HOSTILE: 100}),
+        ],
+    )
+]
+DROP = failures.drop(CLEAN, {str(number): number < 10 for number in range(40)})
+
+
+def state_behaviour(home: Path) -> None:
+    """What `agentark perplexity` and `agentark qualities` keep, in hostile words."""
+    perplexity = MeanPerplexity(
+        model=HOSTILE, mean=3.5, interval=(3.0, 4.0), n=4, tokens=99, no_reasoning=1, too_long=0, incomplete=2
+    )
+    rated = Rated(
+        judge=HOSTILE,
+        solutions=4,
+        unrated=1,
+        means={"coherence": MeanScore(mean=4.5, interval=None, n=3)},
+        agreement={name: Agreement(n=3, equal=2 / 3, kappa=0.5) for name in QUALITIES},
+        correlations={"error_localisation": Correlation(n=3, rho=None, low=None, high=None)},
+    )
+    for found in (perplexity, rated):
+        reasoning.keep(home, VOTE, found)
+
+
 def state_runs(home: Path, run: str) -> None:
     """What distil leaves, in hostile words."""
     folder = home / "runs" / run
@@ -125,8 +163,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         verify(home, shard, debates)
     commit_votes(home)
     state_licence(Store(home, stage="problems", fingerprint=QUESTIONS), HOSTILE)
+    state_behaviour(home)
     for run in ("first", "second"):
-        state_evaluation(home, run)
+        state_evaluation(home, run, robustness=ROBUSTNESS, ood_drop=asdict(DROP))
         state_runs(home, run)
     scores = [
         {"work_id": turn.work_id, "round": turn.round, "agent": turn.agent, "scores": [0.25] * 40}
@@ -180,13 +219,72 @@ def test_the_verdict_says_what_the_intervals_show(home: Path) -> None:
 
 def test_what_is_not_there_is_said_to_be_missing(home: Path) -> None:
     facts = gather(home, "first")
-    bare = dataclasses.replace(facts, evaluation=None, methods=[], held_out=[], votes=[], students=[], step_scores={})
+    bare = dataclasses.replace(
+        facts, evaluation=None, stated={}, methods=[], held_out=[], votes=[], students=[], step_scores={}, reasoning={}
+    )
     assert [part.split(":")[0].split(",")[0] for part in verdict(bare).missing] == [
         "No evaluation",
         "No process reward model was trained in this run",
     ]
+    words = ("Accuracy", "Strategies", "Calibration", "Robustness", "reason")
     titles = [section.title for section in sections(bare)]
-    assert not [title for title in titles if "Accuracy" in title or "Strategies" in title or "Calibration" in title]
+    assert not [title for title in titles if any(word in title for word in words)]
+    untested = dataclasses.replace(facts, stated={}, votes=[], reasoning={})
+    missing = " ".join(verdict(untested).missing)
+    for remedy in ("evaluation.robustness", "evaluation.student_samples", "agentark perplexity first", "--judge"):
+        assert remedy in missing
+
+
+def test_failures_stand_against_the_gate_and_the_drop_beside_them(home: Path) -> None:
+    (section,) = [section for section in sections(gather(home, "first")) if section.title.startswith("Robustness")]
+    # 5 of 50 break: Wilson 4.3 to 21.4 %; 0 of 50: at most 7.1 %
+    assert [row[4:6] for row in section.tables[0].rows] == [
+        ("10.0 [4.3, 21.4]", "fail"),
+        ("0.0 [0.0, 7.1]", "not shown"),
+        ("-", "not shown"),
+    ]
+    assert section.points[0] == "Failure rate below 1 %, fail: renamed."
+    assert section.points[1] == "Failure rate below 1 %, not shown: irrelevant, typos."
+    assert any("100 not asked" in point for point in section.points)
+    assert section.points[-1].startswith("Out of distribution: -25.0 points [")
+    assert "renamed: 10.0 [4.3, 21.4] %, fail." in section.figures[0] and "typos" not in section.figures[0]
+
+
+def test_confidence_by_vote_is_held_against_the_verdicts(home: Path) -> None:
+    (section,) = [section for section in sections(gather(home, "first")) if section.title == "Calibration of answers"]
+    # Four votes of 3 in 4, two of them right: error |0.5 - 0.75|, Brier (2 * 0.25^2 + 2 * 0.75^2) / 4.
+    assert (
+        "teacher, vote of 4 samples, 4 questions: mean confidence 75.0 %, right 50.0 [15.0, 85.0] %"
+        in section.points[0]
+    )
+    assert "expected calibration error 25.0 [" in section.points[0] and "Brier score 0.312 [" in section.points[0]
+    assert section.tables[0].rows == [("teacher", "75", "4", "75.0", "50.0 [15.0, 85.0]")]
+    assert "teacher: at 75 % 50.0 [15.0, 85.0] of 4 questions right" in section.figures[0]
+
+
+def test_what_was_measured_of_first_answers_is_in_the_report(home: Path) -> None:
+    (section,) = [section for section in sections(gather(home, "first")) if section.title == "How solutions reason"]
+    judged, perplexity = section.tables
+    assert judged.rows[3][2:] == ("coherence", "4.50 [-]", "3", "67 %", "0.50")
+    assert perplexity.rows == [("teacher majority@4", HOSTILE, "3.500 [3.000, 4.000]", "4", "99", "1 / 0 / 2")]
+    assert "1 of 4 solutions without a rating" in section.points[0]
+    assert [section.title for section in sections(gather(home, RUN))].count("How solutions reason") == 0
+
+
+def test_the_verdict_says_what_equal_tokens_buy(home: Path) -> None:
+    facts = gather(home, "first")
+    equal = EqualTokens(
+        k=9,
+        tokens_per_question=446.0,
+        accuracy=Estimate(value=0.86, low=0.83, high=0.88, n=600),
+        difference=Estimate(value=-0.02, low=-0.05, high=0.01, n=600),
+        student=Estimate(value=-0.45, low=-0.5, high=-0.4, n=600),
+    )
+    report = dataclasses.replace(evaluated(), reference="teacher debate", equal_tokens=equal)
+    said = verdict(dataclasses.replace(facts, evaluation=report)).reasons[-1]
+    assert "majority@9, 446 tokens a question, accuracy 86.0 [83.0, 88.0] %" in said
+    assert "teacher debate minus it -2.0 [-5.0, +1.0] points" in said
+    assert "distilled student greedy minus it -45.0 [-50.0, -40.0] points" in said
 
 
 def test_a_run_of_debates_alone_says_what_its_rounds_did(home: Path) -> None:
@@ -202,10 +300,11 @@ def test_a_run_of_debates_alone_says_what_its_rounds_did(home: Path) -> None:
 
 
 def test_the_vote_curve_is_that_of_the_first_k_samples(home: Path) -> None:
-    points = gather(home, "first").votes
+    (votes,) = gather(home, "first").votes
     # Answers 7, 4, 4, 4: the first sample is 7, a tie of two goes to the first, then 4 wins. Golds 7, 4, 4, 9.
-    assert [point.correct for point in points] == [1, 1, 2, 2]
-    assert [point.tokens for point in points] == [11.0, 23.0, 36.0, 50.0]
+    assert [point.correct for point in votes.curve] == [1, 1, 2, 2]
+    assert [point.tokens for point in votes.curve] == [11.0, 23.0, 36.0, 50.0]
+    assert votes.title == "teacher" and votes.confidence == [0.75] * 4 and votes.right == [False, True, True, False]
 
 
 def test_a_held_out_debate_is_told_from_votes_and_costs_are_the_manifests(home: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from agentark_core.config.base import Name, Section
 from agentark_core.config.debates import (
@@ -79,6 +79,9 @@ class EvaluationConfig(Section):
     )
     max_tokens: int = Field(0, ge=0, description="Completion limit of single answers; 0 takes the debate's.")
     majority_samples: int = Field(0, ge=0, description="Samples of majority vote; 0 = the debate's number of calls.")
+    student_samples: int = Field(
+        0, ge=0, description="Samples of student and base a question, for their vote and its calibration; 0: none."
+    )
     robustness: list[Perturbed] = Field(
         default_factory=lambda: [],
         description="Perturbed questions that the student answers greedily too, against the gate of 1 % failures: "
@@ -87,6 +90,15 @@ class EvaluationConfig(Section):
     ood: ProblemsConfig | None = Field(
         None, description="Questions of another distribution: the student's drop in accuracy there."
     )
+
+    @field_validator("student_samples")
+    @classmethod
+    def _a_vote(cls, samples: int) -> int:
+        if samples == 1:
+            raise ValueError(
+                "student_samples 1 is no vote, and a sampled answer is there anyway: set it to 2 or more, or to 0"
+            )
+        return samples
 
 
 class TrackingConfig(Section):

@@ -1,20 +1,21 @@
-"""The report's charts as SVG: accuracy against tokens, scaling, students side by side, calibration.
+"""The report's charts as SVG: accuracy against tokens, scaling, students side by side, calibration, failures.
 
 Colour is never alone: each kind of method has its marker, each point its name and figure beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agentark_core.calibration import Bin
 from agentark_core.evaluation import EvalReport, EvalRow
 from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, name, panels, style, svg
-from agentark_core.prm_metrics import Bin
 from agentark_core.report.debate_sets import CurvePoint
 from agentark_core.report.gather import Student
-from agentark_core.statistics import wilson
+from agentark_core.robustness.failures import GATE, Failures
+from agentark_core.statistics import Estimate, wilson
 
 _LINE = 5.2
 """Height of a label in % of accuracy, on the axes that label themselves."""
@@ -113,24 +114,60 @@ def students(rows: Sequence[Student]) -> str:
         return svg(figure, key="students", label=label)
 
 
-def reliability(table: Sequence[Bin]) -> str:
-    """Share of right steps by the score that the model gave them; on the dotted line the two agree."""
-    label = "Reliability chart of the process reward model. " + " ".join(
-        f"Score {row.low:.1f} to {row.high:.1f}: {100 * row.right.value:.0f} % of {row.right.n:,} steps right."
-        for row in table
-    )
-    with style("reliability"):
-        figure, (axes,) = panels(1)
-        axes.plot([0, 100], [0, 100], color=PAGE, alpha=0.5, linestyle=":")
-        for row in table:
-            right = row.right
-            _point(
-                axes, 100 * row.mean_score, 100 * right.value, low=100 * right.low, high=100 * right.high, colour=BLUE
-            )
-        axes.set(
-            xlabel="mean score of the steps in a bin, %", ylabel="right steps, % [95 %]", xlim=(-2, 102), ylim=(-2, 102)
+def reliability(tables: Mapping[str, Sequence[Bin]], *, key: str, x: str, y: str, of: str) -> str:
+    """Share of right units by the score or confidence that each model gave them, a panel a model; on the dotted line
+    the two agree. of: what the units are."""
+    label = "Reliability chart. " + " ".join(
+        f"{who}: "
+        + ", ".join(
+            f"at {100 * row.mean_score:.0f} % {percent(row.right)} of {row.right.n:,} {of} right" for row in table
         )
-        return svg(figure, key="reliability", label=label)
+        + "."
+        for who, table in tables.items()
+    )
+    with style(key):
+        figure, panel = panels(len(tables))
+        for axes, (who, table) in zip(panel, tables.items(), strict=True):
+            axes.plot([0, 100], [0, 100], color=PAGE, alpha=0.5, linestyle=":")
+            for row in table:
+                _point(axes, 100 * row.mean_score, 100 * row.right.value, *_bounds(row.right), colour=BLUE)
+            axes.set(title=name(who), xlabel=x, xlim=(-2, 102), ylim=(-2, 102))
+        panel[0].set_ylabel(y)
+        return svg(figure, key=key, label=label)
+
+
+def failures(rows: Sequence[Failures]) -> str:
+    """Failure rate of every perturbation with its interval, and the gate as a line."""
+    shown = [(row, row.rate) for row in rows if row.rate is not None]
+    gate = 100 * GATE
+    label = f"Chart of failure rates against the gate of {gate:g} %. " + " ".join(
+        f"{row.name}: {percent(rate)} %, {row.judgement}." for row, rate in shown
+    )
+    looks = {"pass": (GREEN, "o"), "fail": (ORANGE, "X"), "not shown": (BLUE, "s")}
+    with style("failures"):
+        figure, (axes,) = panels(1, height=1.0 + 0.45 * len(shown))
+        axes.axvline(gate, color=PAGE, alpha=0.7, linestyle="--")
+        for place, (row, rate) in enumerate(reversed(shown)):
+            colour, marker = looks[row.judgement]
+            low, high = _bounds(rate)
+            spread = [[100 * rate.value - low], [high - 100 * rate.value]]
+            axes.errorbar([100 * rate.value], [place], xerr=spread, fmt=marker, color=colour, markersize=8, capsize=4)
+            axes.annotate(row.judgement, (high, place), xytext=(8, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(shown)), [name(row.name) for row, _ in reversed(shown)])
+        highest = max([*(_bounds(rate)[1] for _, rate in shown), 2 * gate])
+        axes.set(ylim=(-0.6, len(shown) - 0.4), xlim=(-0.02 * highest, 1.18 * highest))
+        axes.set_xlabel(f"questions that break, % of those right as they were [95 %]; dashed: the gate of {gate:g} %")
+        axes.grid(visible=True, axis="x", alpha=0.25, color=PAGE)
+        return svg(figure, key="failures", label=label)
+
+
+def percent(found: Estimate) -> str:
+    """ "40.8 [37.0, 44.8]"."""
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def _bounds(found: Estimate) -> tuple[float, float]:
+    return 100 * found.low, 100 * found.high
 
 
 def _look(row: EvalRow) -> tuple[str, str, int]:
@@ -147,7 +184,7 @@ def _shown(row: EvalRow) -> str:
 
 
 def _point(
-    axes: Any, x: float, y: float, *, low: float, high: float, colour: str, marker: str = "o", size: int = 7
+    axes: Any, x: float, y: float, low: float, high: float, *, colour: str, marker: str = "o", size: int = 7
 ) -> None:
     spread = [[max(0.0, y - low)], [max(0.0, high - y)]]
     axes.errorbar([x], [y], yerr=spread, fmt=marker, color=colour, markersize=size, capsize=4)

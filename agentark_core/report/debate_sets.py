@@ -6,17 +6,19 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from agentark_core import problems, records
+from agentark_core.answers import agreement
 from agentark_core.dynamics import Dynamics, dynamics
 from agentark_core.errors import DataError
 from agentark_core.evaluation import PairedTest, paired
 from agentark_core.ledger import Store
 from agentark_core.rounds import RoundRow, flips, solutions, vote_label
 from agentark_core.stored import debate_store, latest_verdict_store, read_debates
-from agentark_core.types import Debate, Verdict, outcome_of
+from agentark_core.types import Debate, Verdict, VerdictLabel, outcome_of
 
 Verdicts = Mapping[records.TurnKey, Verdict]
 
@@ -54,6 +56,18 @@ class DebateSet:
     @property
     def questions(self) -> int:
         return int(self.cost["questions"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteSet:
+    """Independent samples of the same questions. curve: majority vote of the first 1, 2, ... of them and the tokens of
+    those alone. confidence: of each question whose vote is decided, the share of all samples that gave the vote's
+    answer; right: whether that is right."""
+
+    title: str
+    curve: list[CurvePoint]
+    confidence: list[float]
+    right: list[bool]
 
 
 def debate_set(home: Path, fingerprint: str, *, title: str) -> DebateSet:
@@ -106,23 +120,35 @@ def verdicts_of(home: Path, one: DebateSet, *, shard: str) -> dict[records.TurnK
     return records.table_to_verdicts(latest_verdict_store(home, debates=one.fingerprint).read(shards=[shard]))
 
 
-def vote_curve(home: Path, fingerprint: str) -> list[CurvePoint]:
-    """Majority vote of the first 1, 2, ... n samples of one round; tokens of those samples alone."""
+def vote_set(home: Path, fingerprint: str, *, title: str) -> VoteSet | None:
+    """What the samples of one round say by vote; None if none is committed and verified."""
     store, verified = debate_store(home, fingerprint), latest_verdict_store(home, debates=fingerprint)
     shards = sorted(store.committed() & verified.committed())
     if not shards:
-        return []
+        return None
     verdicts = records.table_to_verdicts(verified.read(shards=shards))
-    correct: dict[int, int] = {}
-    tokens: dict[int, int] = {}
+    correct: Counter[int] = Counter()
+    tokens: Counter[int] = Counter()
+    confidence: list[float] = []
+    right: list[bool] = []
     n = 0
     for debate in read_debates(home, fingerprint=fingerprint, shards=shards):
         n += 1
-        for k in range(1, len(debate.final_turns) + 1):
-            shown = debate.final_turns[:k]
-            correct[k] = correct.get(k, 0) + (vote_label(debate, shown, verdicts) == "correct")
-            tokens[k] = tokens.get(k, 0) + sum(turn.completion_tokens for turn in shown)
-    return [CurvePoint(at=k, correct=correct[k], n=n, tokens=tokens[k] / n) for k in sorted(correct)]
+        label: VerdictLabel = "incorrect"
+        for k, turn in enumerate(debate.final_turns, start=1):
+            label = vote_label(debate, debate.final_turns[:k], verdicts)
+            correct[k] += label == "correct"
+            tokens[k] += turn.completion_tokens
+        if label != "undecided":
+            confidence.append(agreement([turn.answer for turn in debate.final_turns], task=debate.problem.task))
+            right.append(label == "correct")
+    spent = dict(zip(sorted(tokens), accumulate(tokens[k] for k in sorted(tokens)), strict=True))
+    return VoteSet(
+        title=title,
+        curve=[CurvePoint(at=k, correct=correct[k], n=n, tokens=spent[k] / n) for k in sorted(tokens)],
+        confidence=confidence,
+        right=right,
+    )
 
 
 def _by_round(rows: list[RoundRow], tokens: Mapping[int, int]) -> list[CurvePoint]:

@@ -6,6 +6,7 @@ RUN is the name of a run (`run.name` of a config) or the fingerprint of a debate
     runs/RUN/distil.json          which debates the student learned from
     runs/RUN/student.json         what distil made of them
     reports/RUN/step-scores.json   scores of the process reward model (step_scores.py)
+    reports/OF/reasoning.json     perplexity and judged qualities of the debates OF (reasoning.py)
     ledger/debates-*              the debates
 """
 
@@ -17,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentark_core import evaluation, records
+from agentark_core import evaluation, reasoning, records
 from agentark_core.errors import ConfigError, DataError
 from agentark_core.evaluation import EvalReport
-from agentark_core.report.debate_sets import CurvePoint, DebateSet, cost_of, debate_set, vote_curve
+from agentark_core.reasoning import Reasoning
+from agentark_core.report.debate_sets import DebateSet, VoteSet, cost_of, debate_set, vote_set
 from agentark_core.stored import debate_runs, debate_store
 
 StepScores = dict[records.TurnKey, list[float]]
@@ -46,7 +48,8 @@ class Student:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """A run. stated: evaluation.json as it is. made: student.json. votes: majority vote of the first k samples."""
+    """A run. stated: evaluation.json as it is. made: student.json. votes: independent samples. reasoning: what
+    `agentark perplexity` and `agentark qualities` found, by method; without an evaluation by set of debates."""
 
     name: str
     home: Path
@@ -56,7 +59,8 @@ class Facts:
     made: dict[str, Any]
     learned: list[DebateSet]
     held_out: list[DebateSet]
-    votes: list[CurvePoint]
+    votes: list[VoteSet]
+    reasoning: dict[str, Reasoning]
     students: list[Student]
     cards: list[str]
     step_scores: StepScores
@@ -106,7 +110,13 @@ def gather(home: Path, run: str) -> Facts:
             for of, name in _first_names(debates).items()
             if _shape(home, of) == "debate"
         ],
-        votes=[point for of in _first_names(debates) if _shape(home, of) == "vote" for point in vote_curve(home, of)],
+        votes=[
+            made
+            for of, name in _first_names(debates).items()
+            if _shape(home, of) == "vote" and (made := vote_set(home, of, title=name.split(" majority@")[0]))
+        ],
+        reasoning={name: found for of, name in _first_names(debates).items() if (found := reasoning.read(home, of))}
+        or {one.title: found for one in learned if (found := reasoning.read(home, one.fingerprint))},
         students=_students(home, run, stated) if stated else [],
         cards=sorted(
             str(page.relative_to(home)) for one in learned for page in home.glob(f"cards/{one.fingerprint}-*/card.html")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from agentark_core import card_figures, evaluation_report
 from agentark_core.dynamics import Share
-from agentark_core.figures import BLUE, GREEN
+from agentark_core.figures import BLUE, GREEN, ORANGE
 from agentark_core.page import Section, Table
-from agentark_core.report import charts, provenance, step_scores
+from agentark_core.report import behaviour, charts, provenance, step_scores
 from agentark_core.report.debate_sets import CurvePoint, DebateSet
 from agentark_core.report.gather import Facts
 from agentark_core.report.verdict import found, row_of
@@ -26,6 +26,7 @@ def sections(facts: Facts) -> Iterator[Section]:
     for number, one in enumerate(facts.sets, start=1):
         if len(one.rounds) > 1:
             yield _flips(one, name=f"flips-{number}")
+    yield from filter(None, (behaviour.robustness(facts), behaviour.calibrations(facts), behaviour.reasoning(facts)))
     if facts.step_scores:
         yield _calibration(facts)
     yield provenance.cost(facts)
@@ -85,8 +86,14 @@ def _curves(facts: Facts) -> list[charts.Curve]:
         for one in facts.held_out or facts.learned
         if len(one.by_round) > 1
     ]
-    if len(facts.votes) > 1:
-        curves.append(charts.Curve(name="majority vote, first k samples", points=facts.votes, colour=BLUE, marker="o"))
+    looks = {"distilled student": (ORANGE, "^"), "base student": (ORANGE, "v")}
+    for one in facts.votes:
+        colour, marker = looks.get(one.title, (BLUE, "o"))
+        curves.append(
+            charts.Curve(
+                name=f"{one.title}, vote of the first k samples", points=one.curve, colour=colour, marker=marker
+            )
+        )
     return curves
 
 
@@ -163,7 +170,7 @@ def _calibration(facts: Facts) -> Section:
             f"{row.low:.1f} to {row.high:.1f}",
             f"{row.right.n:,}",
             f"{100 * row.mean_score:.1f}",
-            f"{100 * row.right.value:.1f} [{100 * row.right.low:.1f}, {100 * row.right.high:.1f}]",
+            charts.percent(row.right),
         )
         for row in table
     ]
@@ -173,7 +180,15 @@ def _calibration(facts: Facts) -> Section:
             f"Step AUC {auc} labelled steps.",
             f"Expected calibration error {error} labelled steps.",
         ],
-        figures=[charts.reliability(table)],
+        figures=[
+            charts.reliability(
+                {"process reward model": table},
+                key="reliability",
+                x="mean score of the steps in a bin, %",
+                y="right steps, % [95 %]",
+                of="steps",
+            )
+        ],
         tables=[
             Table(headers=("score", "steps", "mean score, %", "right, % [95 %]"), rows=rows, note=step_scores.NOTE)
         ],

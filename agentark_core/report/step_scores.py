@@ -13,11 +13,13 @@ from itertools import islice
 from pathlib import Path
 
 from agentark_core import prompts
+from agentark_core.calibration import Bin, calibration
 from agentark_core.errors import ConfigError, DataError
 from agentark_core.ledger import atomic_write_json
-from agentark_core.prm_metrics import Bin, Estimate, auc, calibration
+from agentark_core.prm_metrics import auc
 from agentark_core.report.debate_sets import Verdicts, verdicts_of
 from agentark_core.report.gather import Facts, gather, scores_path
+from agentark_core.statistics import Estimate
 from agentark_core.step_labels import StepLabel, evidence_labels, exact_labels
 from agentark_core.stored import read_debates
 from agentark_core.types import Debate, Turn

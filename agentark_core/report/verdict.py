@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agentark_core import evaluation_report
 from agentark_core.evaluation import EvalReport, EvalRow, PairedTest
 from agentark_core.report.debate_sets import DebateSet
 from agentark_core.report.gather import Facts
@@ -99,6 +100,8 @@ def _reasons(report: EvalReport, student: EvalRow) -> list[str]:
     ]
     for contrast in report.contrasts:
         reasons.append(f"{contrast.a} against {contrast.b}: {found(contrast.test)}, {difference(contrast.test)}")
+    if equal := evaluation_report.equal_tokens(report):
+        reasons.append(equal)
     return reasons
 
 
@@ -136,6 +139,17 @@ def _missing(facts: Facts) -> list[str]:
         )
     if facts.evaluation is not None and not facts.learned:
         missing.append("Which debates the student learned from is not known: it was evaluated apart from distil.")
+    if facts.evaluation is not None and "robustness" not in facts.stated:
+        missing.append("No perturbed questions were asked: evaluation.robustness names them.")
+    if facts.evaluation is not None and not any("student" in one.title for one in facts.votes):
+        missing.append(
+            "The student was sampled once, so its answers have no calibration: set evaluation.student_samples."
+        )
+    if facts.evaluation is not None and not facts.reasoning:
+        missing.append(
+            f"Nothing says how solutions reason: agentark perplexity {facts.name} --model M, agentark qualities "
+            f"{facts.name} --judge M."
+        )
     if not facts.step_scores and any(one["strategy"] == "prm" for one in facts.made.get("stages", [])):
         missing.append(f"No step scores, so no calibration: agentark report {facts.name} --scores 200 makes them.")
     elif not facts.step_scores:

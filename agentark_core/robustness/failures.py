@@ -9,11 +9,11 @@ A model that guesses breaks some answers and mends others by chance, at temperat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from agentark_core import markdown, terminal
+from agentark_core import markdown, page, terminal
 from agentark_core.errors import DataError
 from agentark_core.evaluation import Outcomes, PairedTest, in_family, paired
 from agentark_core.evaluation_report import p_text
@@ -104,23 +104,51 @@ def drop(clean: Outcomes, other: Outcomes) -> Estimate:
     return unpaired(*shares)
 
 
+def from_json(data: Sequence[Mapping[str, Any]]) -> list[Failures]:
+    """The rows of evaluation.json."""
+    return [
+        Failures(
+            **{
+                **row,
+                "rate": Estimate(**row["rate"]) if row["rate"] else None,
+                "test": PairedTest(**row["test"]) if row["test"] else None,
+            }
+        )
+        for row in data
+    ]
+
+
+def drop_text(found: Estimate) -> str:
+    """The drop in one line."""
+    value, low, high = (100 * number for number in (found.value, found.low, found.high))
+    return (
+        f"{value:+.1f} points [{low:+.1f}, {high:+.1f}] against the clean questions "
+        f"(unpaired, Newcombe; {found.n} questions in all)"
+    )
+
+
+def page_table(rows: Sequence[Failures]) -> page.Table:
+    """The table for a page, with what explains it."""
+    return page.Table(headers=COLUMNS, rows=[_cells(row) for row in rows], note=NOTE)
+
+
 def render_text(rows: Sequence[Failures]) -> str:
     """The table, what was left out and why, and a note, for a terminal."""
-    page = terminal.page()
-    page.width = _WIDTH
+    console = terminal.page()
+    console.width = _WIDTH
     made = terminal.table(*COLUMNS)
     for row in rows:
         terminal.add_row(made, *_cells(row))
-    page.print(made)
-    for line in _left_out(rows):
-        page.print(line)
-    page.print(NOTE)
-    return terminal.text(page)
+    console.print(made)
+    for line in left_out(rows):
+        console.print(line)
+    console.print(NOTE)
+    return terminal.text(console)
 
 
 def render_markdown(rows: Sequence[Failures]) -> str:
     """The same as Markdown."""
-    parts = [markdown.table(COLUMNS, [_cells(row) for row in rows], left=1), *_left_out(rows), NOTE]
+    parts = [markdown.table(COLUMNS, [_cells(row) for row in rows], left=1), *left_out(rows), NOTE]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -138,7 +166,8 @@ def _cells(row: Failures) -> tuple[str, ...]:
     )
 
 
-def _left_out(rows: Sequence[Failures]) -> list[str]:
+def left_out(rows: Sequence[Failures]) -> list[str]:
+    """A line for each perturbation and reason why questions were not asked."""
     lines = []
     for row in rows:
         for reason, count in row.left_out.items():
