@@ -154,7 +154,11 @@ def qualities_text(found: Rated) -> str:
     """One line a quality, and what the figures are of."""
     lines = ["{:27}{:>20}{:>6}{:>13}{:>8}".format(*COLUMNS)]
     lines += ["{:27}{:>20}{:>6}{:>13}{:>8}".format(*cells) for cells in quality_cells(found)]
-    lines += [*correlation_lines(found), f"{unrated_line(found)} {NOTE}"]
+    for name, one in found.correlations.items():
+        shown = "none: one side does not vary" if one.rho is None else rho(found, name)
+        lines.append(f"rank correlation of {name} with the share of right steps: {shown} (n = {one.n})")
+    why = "unreadable votes, or too long for the judge"
+    lines.append(f"{found.unrated} of {found.solutions} solutions without a rating ({why}). {NOTE}")
     return "\n".join(lines)
 
 
@@ -175,18 +179,9 @@ def quality_cells(found: Rated) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def correlation_lines(found: Rated) -> list[str]:
-    """A line for each quality that was held against exact step checks."""
-    lines = []
-    for name, one in found.correlations.items():
-        rho = "none: one side does not vary"
-        if one.rho is not None:
-            rho = f"{one.rho:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
-        lines.append(f"rank correlation of {name} with the share of right steps: {rho} (n = {one.n})")
-    return lines
-
-
-def unrated_line(found: Rated) -> str:
-    """How many solutions have no rating."""
-    why = "unreadable votes, or too long for the judge"
-    return f"{found.unrated} of {found.solutions} solutions without a rating ({why})."
+def rho(found: Rated, quality: str) -> str:
+    """Rank correlation of a quality with the share of right steps; "" where it was not held against them."""
+    one = found.correlations.get(quality)
+    if one is None:
+        return ""
+    return "-" if one.rho is None else f"{one.rho:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"

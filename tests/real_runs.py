@@ -53,9 +53,11 @@ def journaled(home: Path) -> int:
     return sum(path.stat().st_size for path in home.glob("ledger/debates-*/journals/*") if path.is_file())
 
 
-def start(environment: dict[str, str], settings: dict[str, Any], *, log: Path, folder: Path) -> subprocess.Popen[bytes]:
+def start(
+    environment: dict[str, str], settings: dict[str, Any], *, log: Path, folder: Path, flow: str = "build-traces"
+) -> subprocess.Popen[bytes]:
     """Start the flow in a session of its own."""
-    words = command_line(("run", "build-traces", settings), folder=folder)
+    words = command_line(("run", flow, settings), folder=folder)
     with log.open("ab") as out:
         return subprocess.Popen(words, env=environment, stdout=out, stderr=out, cwd=folder, start_new_session=True)
 
@@ -87,11 +89,13 @@ def recorded_turns(home: Path) -> int:
     """Turns in the journals of shards that are not committed, as a killed process left them."""
     from agentark_core.ledger.journal import _decode
 
-    (run,) = debate_runs(home)
-    committed = Store(home, stage="debates", fingerprint=run).entries()
-    newest: dict[str, Path] = {}
-    for path in sorted(home.glob("ledger/debates-*/journals/*")):
-        shard = path.name.split(".")[0]
-        if shard not in committed:
-            newest[shard] = path
-    return sum(len(_decode(path.read_bytes())[0]) for path in newest.values())
+    found = 0
+    for run in debate_runs(home):
+        store = Store(home, stage="debates", fingerprint=run)
+        committed, newest = store.entries(), dict[str, Path]()
+        for path in sorted(store.root.glob("journals/*")):
+            shard = path.name.split(".")[0]
+            if shard not in committed:
+                newest[shard] = path
+        found += sum(len(_decode(path.read_bytes())[0]) for path in newest.values())
+    return found

@@ -265,9 +265,9 @@ def test_confidence_by_vote_is_held_against_the_verdicts(home: Path) -> None:
 def test_what_was_measured_of_first_answers_is_in_the_report(home: Path) -> None:
     (section,) = [section for section in sections(gather(home, "first")) if section.title == "How solutions reason"]
     judged, perplexity = section.tables
-    assert judged.rows[3][2:] == ("coherence", "4.50 [-]", "3", "67 %", "0.50")
+    assert judged.rows[3][2:] == ("coherence", "4.50 [-]", "3 of 4", "67 %", "0.50", "")
     assert perplexity.rows == [("teacher majority@4", HOSTILE, "3.500 [3.000, 4.000]", "4", "99", "1 / 0 / 2")]
-    assert "1 of 4 solutions without a rating" in section.points[0]
+    assert judged.rows[2][-1] == "-", "one side does not vary"
     assert [section.title for section in sections(gather(home, RUN))].count("How solutions reason") == 0
 
 

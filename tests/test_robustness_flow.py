@@ -25,6 +25,7 @@ def test_the_student_answers_perturbed_questions_and_its_failures_are_reported(
         "engine": {"max_num_seqs": 64},
         "evaluation": {
             "problems": {"source": "arkling", "split": "test", "limit": 48},
+            "student_samples": 4,
             "robustness": ["renamed", "numbers", "peer_hint", "typos"],
             "ood": {"source": "arkling", "split": "ood", "limit": 24},
         },
@@ -41,6 +42,11 @@ def test_the_student_answers_perturbed_questions_and_its_failures_are_reported(
     assert report["ood_drop"]["n"] == 48 + 24
     text = (home / "reports" / "test" / "evaluation.md").read_text(encoding="utf-8")
     assert "distilled student greedy, other questions" in text and "| peer_hint | 48 |" in text
+    sampled = next(row for row in report["rows"] if row["name"] == "distilled student majority@4")
+    assert (sampled["n"], sampled["calls_per_question"]) == (48, 4)
+    page = (home / "reports" / "test" / "report.md").read_text(encoding="utf-8")
+    assert "## Robustness: distilled student greedy" in page
+    assert "distilled student, vote of 4 samples, 48 questions: mean confidence" in page
 
     perturbed = {
         run: list(read_debates(home, fingerprint=run))

@@ -203,6 +203,9 @@ def test_finished_parts_are_found_and_a_part_that_cannot_be_named_is_an_error(tm
     # Two cells and one base, greedy and sampled; the teacher greedy, sampled, by vote and by debate (6 calls each).
     assert lines["evaluations arkling, test"].generations == 16 * (2 * 3 + 2 + 6 + 6)
     assert (bill.cells, bill.finished) == (8, 0)
+    sampled = config_of(tmp_path, train_sets=trains, sweep={"estimate_questions": 0}, evaluation={"student_samples": 8})
+    lines = {line.name: line for line in sweep_plan.bill_of(plan, keys=replace(of, config=sampled)).lines}
+    assert lines["evaluations arkling, test"].generations == 16 * ((2 + 8) * 3 + 2 + 6 + 6)
 
     cell = config.cells()[0]
     key, spec = of.debates(cell)

@@ -20,6 +20,10 @@ CALIBRATION_NOTE = (
     "shares always in one, so fewer where there are few samples. It is above 0 by chance alone. Brier: mean squared "
     "distance of the confidence from 1 where right, 0 where wrong. Both bootstrap over questions."
 )
+QUALITIES_NOTE = (
+    f"{reasoning_view.NOTE} n: solutions that the judge could rate, of those it saw. With right steps: rank "
+    "correlation with the share of steps that an exact check finds right, on arkling."
+)
 PERPLEXITY_NOTE = (
     "How likely the model finds the reasoning, without prompt and answer: mean over samples, bootstrap interval. To be "
     "compared under one model only. Left out: without reasoning / over the context / questions without a whole answer."
@@ -39,7 +43,7 @@ def robustness(facts: Facts) -> Section | None:
     if drop is not None:
         points.append(f"Out of distribution: {failures.drop_text(Estimate(**drop))}.")
     return Section(
-        title=f"Robustness of the {STUDENT}",
+        title=f"Robustness: {STUDENT}",
         points=points,
         figures=[charts.failures(rows)] if any(row.rate for row in rows) else [],
         tables=[failures.page_table(rows)] if rows else [],
@@ -100,18 +104,17 @@ def reasoning(facts: Facts) -> Section | None:
         for name, of in facts.reasoning.items()
         for one in of.perplexity
     ]
-    rated = [(name, one) for name, of in facts.reasoning.items() for one in of.qualities]
-    points = [
-        f"{name}, {one.judge}: {line}"
-        for name, one in rated
-        for line in [reasoning_view.unrated_line(one), *reasoning_view.correlation_lines(one)]
+    cells = [
+        (name, one.judge, quality, mean, f"{n} of {one.solutions:,}", *trust, reasoning_view.rho(one, quality))
+        for name, of in facts.reasoning.items()
+        for one in of.qualities
+        for quality, mean, n, *trust in reasoning_view.quality_cells(one)
     ]
     tables = []
-    if rated:
-        cells = [(name, one.judge, *row) for name, one in rated for row in reasoning_view.quality_cells(one)]
-        headers: tuple[str, ...] = ("answers of", "judge", *reasoning_view.COLUMNS)
-        tables.append(Table(headers=headers, rows=cells, left=3, note=reasoning_view.NOTE))
+    if cells:
+        headers: tuple[str, ...] = ("answers of", "judge", *reasoning_view.COLUMNS, "with right steps [95 %]")
+        tables.append(Table(headers=headers, rows=cells, left=3, note=QUALITIES_NOTE))
     if perplexities:
         headers = ("answers of", "under", "perplexity [95 %]", "samples", "reasoning tokens", "left out")
         tables.append(Table(headers=headers, rows=perplexities, left=2, note=PERPLEXITY_NOTE))
-    return Section(title="How solutions reason", points=points, tables=tables)
+    return Section(title="How solutions reason", tables=tables)

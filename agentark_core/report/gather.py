@@ -162,8 +162,11 @@ def _shape(home: Path, fingerprint: str) -> str:
 
 
 def _first_names(debates: Mapping[str, str]) -> dict[str, str]:
-    """The debates, each with the first method that is scored on them."""
-    return {of: name for name, of in reversed(list(debates.items()))}
+    """The debates in the order of the methods, each with the first that is scored on them."""
+    first: dict[str, str] = {}
+    for name, of in debates.items():
+        first.setdefault(of, name)
+    return first
 
 
 def _names(home: Path, pattern: str) -> str:
