@@ -267,6 +267,9 @@ def report(
     scores: Annotated[
         int, typer.Option(min=0, help="First score the steps of so many questions with the run's reward model.")
     ] = 0,
+    against: Annotated[
+        str, typer.Option("--against", metavar="RUN2", help="Pair its evaluation with that of another run of the home.")
+    ] = "",
     open_: Annotated[bool, typer.Option("--open", help="Show the report in a browser.")] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
@@ -281,7 +284,7 @@ def report(
 
     if scores:
         step_scores.score(home, run, questions=scores)
-    facts = gather(home, run)
+    facts = gather(home, run, against=against)
     paths = write(facts)
     typer.echo(render_text(facts) + "\n")
     typer.echo("\n".join(str(path) for path in paths))

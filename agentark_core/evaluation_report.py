@@ -17,13 +17,17 @@ from agentark_core.statistics import Estimate
 _WIDTH = 100
 _BAR = 14
 _METHODS = ("method", "model", "correct", "undecided", "accuracy % [95 %]", "tokens/q", "calls/q")
-_TESTS = ("comparison", "n", "only 1st", "only 2nd", "difference, points [95 %]", "p", "p (Holm)", "MDD")
+TESTED = ("n", "only 1st", "only 2nd", "difference, points [95 %]", "p", "p (Holm)", "MDD")
+_TESTS = ("comparison", *TESTED)
 _KEPT = ("method", "retention % [95 %]", "correct per 1,000 tokens [95 %]", "self-correction % [95 %]")
-_NOTE = (
+_ACCURACY_NOTE = (
     "accuracy: correct / all questions, Wilson interval; undecided are not correct, and shown apart."
-    " tokens/q: completion tokens a question.\ndifference: first minus second on the n questions"
-    " decided for both, Newcombe interval; p: exact McNemar; Holm over all comparisons here.\nMDD: where p (Holm) is"
-    " 0.05 or more, the true difference, in points, found at 0.05 / comparisons with a chance of 80 %."
+    " tokens/q: completion tokens a question."
+)
+NOTE = (
+    "difference: first minus second on the n questions decided for both, Newcombe interval; p: exact McNemar; Holm over"
+    " all comparisons here. MDD: where p (Holm) is 0.05 or more, the true difference, in points, found at 0.05 /"
+    " comparisons with a chance of 80 %."
 )
 _KEPT_NOTE = (
     "retention: accuracy over that of {reference}; correct per 1,000 completion tokens. Both paired bootstrap over"
@@ -44,7 +48,7 @@ def render_text(report: EvalReport) -> str:
     console.print(methods)
     if tests.row_count:
         console.print(tests)
-    console.print(Text(_NOTE))
+    console.print(Text(f"{_ACCURACY_NOTE}\n{NOTE}"))
     if report.reference:
         kept = _table(_KEPT)
         for cells in _kept_rows(report):
@@ -61,7 +65,7 @@ def render_markdown(report: EvalReport) -> str:
     parts = [_markdown(_METHODS, [_method_cells(row, report.baseline) for row in report.rows], left=2)]
     if tests := _test_rows(report):
         parts.append(_markdown(_TESTS, tests, left=1))
-    parts.append(_NOTE.replace("\n", " ") + "\n")
+    parts.append(f"{_ACCURACY_NOTE} {NOTE}\n")
     if report.reference:
         parts.append(_markdown(_KEPT, _kept_rows(report), left=1))
         parts.append(_KEPT_NOTE.format(reference=_escape(report.reference)).replace("\n", " ") + "\n")
@@ -74,7 +78,7 @@ def tables(report: EvalReport) -> list[page.Table]:
     methods = [_method_cells(row, report.baseline) for row in report.rows]
     made = [
         page.Table(headers=_METHODS, rows=methods, left=2),
-        page.Table(headers=_TESTS, rows=_test_rows(report), note=_NOTE.replace("\n", " ")),
+        page.Table(headers=_TESTS, rows=_test_rows(report), note=f"{_ACCURACY_NOTE} {NOTE}"),
     ]
     if report.reference:
         note = _KEPT_NOTE.format(reference="the reference").replace("\n", " ")
@@ -134,12 +138,13 @@ def _method_cells(row: EvalRow, baseline: str) -> tuple[str, ...]:
 def _test_rows(report: EvalReport) -> list[tuple[str, ...]]:
     named = [(row.name, report.baseline, row.vs_baseline) for row in report.rows if row.name != report.baseline]
     named += [(contrast.a, contrast.b, contrast.test) for contrast in report.contrasts]
-    return [(f"{a} - {b}", *_test_cells(test)) for a, b, test in named]
+    return [(f"{a} - {b}", *test_cells(test)) for a, b, test in named]
 
 
-def _test_cells(test: PairedTest | None) -> tuple[str, ...]:
+def test_cells(test: PairedTest | None) -> tuple[str, ...]:
+    """Cells of TESTED."""
     if test is None:
-        return ("0", *("-" for _ in _TESTS[2:]))
+        return ("0", *("-" for _ in TESTED[1:]))
     return (
         str(test.n),
         str(test.only_a),

@@ -14,7 +14,7 @@ from typing import Literal
 
 from agentark_core import answers
 from agentark_core.records import TurnKey
-from agentark_core.types import Debate, Turn, Verdict, VerdictLabel
+from agentark_core.types import Debate, Turn, Verdict, VerdictLabel, outcome_of
 
 Answer = Literal["vote", "summary", "decision"]
 """How a discussion answers: majority vote of its last round, the summariser (the vote where it did not speak), or
@@ -116,6 +116,12 @@ def deciding_turn(debate: Debate, *, answer: Answer) -> Turn | None:
     if answer == "decision":
         return next((turn for turn in reversed(debate.turns) if turn.answer == debate.answer is not None), None)
     return vote(debate, debate.final_turns)
+
+
+def outcome(debate: Debate, verdicts: Mapping[TurnKey, Verdict], *, answer: Answer) -> bool | None:
+    """Right, wrong, or None where the verdict is undecided; no answer at all is wrong."""
+    turn = deciding_turn(debate, answer=answer)
+    return outcome_of(_label(turn, verdicts) if turn else "incorrect")
 
 
 def _label(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> VerdictLabel:

@@ -11,10 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from agentark_core import answers
 from agentark_core.dynamics import self_correction
 from agentark_core.evaluation import EqualTokens, Samples, at_equal_tokens
-from agentark_core.rounds import Answer, deciding_turn
+from agentark_core.rounds import Answer, deciding_turn, outcome
 from agentark_core.stored import JudgeKey, read_debates, read_verdicts
 from agentark_core.text_metrics import score_text
-from agentark_core.types import MethodResult, outcome_of
+from agentark_core.types import MethodResult
 from tasks.trace_tasks import DebateSpec
 
 
@@ -33,9 +33,7 @@ def score(name: str, *, spec: DebateSpec, answer: Answer, home: Path, judge: Jud
         prompt_tokens += sum(turn.prompt_tokens for turn in counted)
         tokens[debate.problem.problem_id] = sum(turn.completion_tokens for turn in counted)
         calls += len(counted)
-        turn = deciding_turn(debate, answer=answer)
-        label = verdicts[(turn.work_id, turn.round, turn.agent)].label if turn else "incorrect"
-        outcomes[debate.problem.problem_id] = outcome_of(label)
+        outcomes[debate.problem.problem_id] = outcome(debate, verdicts, answer=answer)
     again = read_debates(home, fingerprint=spec.fingerprint) if spec.debate.num_rounds > 1 else []
     corrected = self_correction(again, verdicts)
     return MethodResult(

@@ -322,6 +322,47 @@ def test_students_of_other_runs_stand_beside_only_on_the_same_questions(home: Pa
     assert [one.run for one in gather(home, "first").students] == ["first", "first", "second"]
 
 
+@pytest.fixture
+def two_runs(home: Path, tmp_path: Path) -> Path:
+    """Evaluations whose student and debate swap their debates."""
+    (tmp_path / "ledger").symlink_to(home / "ledger")
+    names = ("distilled student greedy", "teacher debate")
+    for run, debates in (("mine", (RUN, VOTE)), ("theirs", (VOTE, RUN))):
+        made_from = {name: {"debates": of, "answer": "vote"} for name, of in zip(names, debates, strict=True)}
+        state_evaluation(tmp_path, run, made_from=made_from)
+    return tmp_path
+
+
+def test_students_of_other_runs_are_paired_with_this_ones(two_runs: Path) -> None:
+    # Votes: right, wrong, wrong, right in RUN; wrong, right, right, wrong in VOTE.
+    students = gather(two_runs, "mine").students
+    assert [one.run for one in students] == ["mine", "mine", "theirs"] and students[0].test is students[1].test is None
+    test = students[2].test
+    assert test is not None and (test.n, test.only_a, test.only_b, test.difference, test.p_holm) == (4, 2, 2, 0.0, 1.0)
+    # Wilson of 2 in 4 is 0.5 -+ 0.35; at phi = -1 both spreads add up.
+    (section,) = [one for one in sections(gather(two_runs, "mine")) if one.title == "Strategies compared"]
+    assert [row[5:] for row in section.tables[0].rows] == [("", ""), ("", ""), ("+0.0 [-70.0, +70.0]", "1.000")]
+
+
+def test_two_evaluations_are_paired_method_by_method(two_runs: Path) -> None:
+    (section,) = [s for s in sections(gather(two_runs, "mine", against="theirs")) if s.title == "Against another run"]
+    student, debate = section.tables[0].rows
+    assert student[:7] == (*("distilled student greedy", "4", "50.0 [15.0, 85.0]", "50.0 [15.0, 85.0]", "4", "2", "2"),)
+    assert debate[0] == "teacher debate" and len(student) == len(section.tables[0].headers)
+    assert "2nd: theirs" in section.points[0]
+    assert not [s for s in sections(gather(two_runs, "mine")) if s.title == "Against another run"]
+
+
+def test_runs_that_cannot_be_paired_are_refused(two_runs: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="--against nothing: both runs need an evaluation; runs with one: mine, theirs"
+    ):
+        gather(two_runs, "mine", against="nothing")
+    state_evaluation(two_runs, "other", made_from={"another method": {"debates": RUN, "answer": "vote"}})
+    with pytest.raises(DataError, match="other: its evaluation and this one share no method"):
+        gather(two_runs, "mine", against="other")
+
+
 def test_an_evaluation_of_an_earlier_version_has_a_report_too(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "reports" / "old"
     folder.mkdir(parents=True)

@@ -66,7 +66,7 @@ def scaling(curves: Sequence[Curve], student: EvalRow | None) -> str:
         for curve in curves
     )
     with style("scaling"):
-        figure, (axes,) = panels(1, height=4.2)
+        figure, (axes,) = panels(1, height=4.8)
         for curve in curves:
             xs = [max(point.tokens, 1.0) for point in curve.points]
             shares = [100 * point.correct / point.n for point in curve.points]
@@ -92,7 +92,7 @@ def scaling(curves: Sequence[Curve], student: EvalRow | None) -> str:
             axes.plot([], [], "*", color=ORANGE, markersize=12, label=name(student.name))
         _log_tokens(axes, [point.tokens for curve in curves for point in curve.points])
         axes.set_ylabel("correct answers, % [95 %]")
-        axes.legend(frameon=False, loc="best")
+        figure.legend(frameon=False, loc="outside upper left", ncols=2)
         return svg(figure, key="scaling", label=label)
 
 

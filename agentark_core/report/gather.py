@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agentark_core import evaluation, reasoning, records
 from agentark_core.errors import ConfigError, DataError
-from agentark_core.evaluation import EvalReport
+from agentark_core.evaluation import EvalReport, PairedTest
 from agentark_core.reasoning import Reasoning
+from agentark_core.report import pairing
 from agentark_core.report.debate_sets import DebateSet, VoteSet, cost_of, debate_set, vote_set
+from agentark_core.report.pairing import Against
 from agentark_core.stored import debate_runs, debate_store
 
 StepScores = dict[records.TurnKey, list[float]]
@@ -39,11 +41,13 @@ class Method:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Student:
-    """A row of the comparison with other runs of the home: greedy accuracy of another run's student."""
+    """A row of the comparison with other runs of the home: greedy accuracy of another run's student. test: this run's
+    student minus it, on the same questions; None of itself, and where no debates are known."""
 
     run: str
     strategies: str
     row: evaluation.EvalRow
+    test: PairedTest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,7 @@ class Facts:
     students: list[Student]
     cards: list[str]
     step_scores: StepScores
+    against: Against | None = None
 
     @property
     def sets(self) -> list[DebateSet]:
@@ -76,8 +81,9 @@ def folder(home: Path, run: str) -> Path:
     return home / "reports" / run
 
 
-def gather(home: Path, run: str) -> Facts:
-    """Everything about one run. Raises ConfigError if the home does not know it."""
+def gather(home: Path, run: str, *, against: str = "") -> Facts:
+    """Everything about one run; against: another evaluated run, to be paired with it. Raises ConfigError if the home
+    does not know one of them, DataError if they cannot be paired."""
     stated = _json(folder(home, run) / "evaluation.json")
     distil = _json(home / "runs" / run / "distil.json")
     runs = debate_runs(home)
@@ -122,7 +128,16 @@ def gather(home: Path, run: str) -> Facts:
             str(page.relative_to(home)) for one in learned for page in home.glob(f"cards/{one.fingerprint}-*/card.html")
         ),
         step_scores=_step_scores(home, run),
+        against=_against(home, against, stated) if against else None,
     )
+
+
+def _against(home: Path, run: str, here: Mapping[str, Any]) -> Against:
+    there = _json(folder(home, run) / "evaluation.json")
+    if not (here and there):
+        known = _names(home, "reports/*/evaluation.json")
+        raise ConfigError(f"--against {run}: both runs need an evaluation; runs with one: {known}")
+    return pairing.against(home, run=run, here=here, there=there)
 
 
 def scores_path(home: Path, run: str) -> Path:
@@ -138,19 +153,23 @@ def _step_scores(home: Path, run: str) -> StepScores:
 def _students(home: Path, run: str, stated: Mapping[str, Any]) -> list[Student]:
     """The greedy students of every run of the home that was evaluated on the same questions, this one first."""
     found = []
+    own = pairing.method_outcomes(home, stated, evaluation.STUDENT)
     for path in sorted(home.glob("reports/*/evaluation.json"), key=lambda path: (path.parent.name != run, path)):
         other = _json(path)
         if other.get("questions") is None or other["questions"] != stated.get("questions"):
             continue
         report = evaluation.from_json(other)
+        of_other = {} if path.parent.name == run else pairing.method_outcomes(home, other, evaluation.STUDENT)
         made = _json(home / "runs" / path.parent.name / "student.json")
         strategies = " + ".join(one["strategy"] for one in made.get("stages", [])) or "not stated"
         for row in report.rows:
             if row.name == evaluation.STUDENT:
-                found.append(Student(run=path.parent.name, strategies=strategies, row=row))
+                test = pairing.test_of(own, of_other)
+                found.append(Student(run=path.parent.name, strategies=strategies, row=row, test=test))
             elif row.name == evaluation.BASE and path.parent.name == run:
                 found.append(Student(run=run, strategies="none (base student)", row=row))
-    return found
+    tests = evaluation.in_family([one.test for one in found])
+    return [replace(one, test=test) for one, test in zip(found, tests, strict=True)]
 
 
 def _shape(home: Path, fingerprint: str) -> str:

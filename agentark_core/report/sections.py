@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 from agentark_core import card_figures, evaluation_report
 from agentark_core.dynamics import Share
+from agentark_core.evaluation import PairedTest
+from agentark_core.evaluation_report import p_text
 from agentark_core.figures import BLUE, GREEN, ORANGE
 from agentark_core.page import Section, Table
 from agentark_core.report import behaviour, charts, provenance, step_scores
 from agentark_core.report.debate_sets import CurvePoint, DebateSet
 from agentark_core.report.gather import Facts
+from agentark_core.report.pairing import Against
 from agentark_core.report.verdict import found, row_of
 from agentark_core.terminal import share
 
@@ -21,6 +24,8 @@ def sections(facts: Facts) -> Iterator[Section]:
         yield _accuracy(facts)
     if len(facts.students) > 1:
         yield _students(facts)
+    if facts.against is not None:
+        yield _against(facts.against)
     if curves := _curves(facts):
         yield _scaling(facts, curves)
     for number, one in enumerate(facts.sets, start=1):
@@ -53,6 +58,7 @@ def _students(facts: Facts) -> Section:
             f"{one.row.correct:,} / {one.row.n:,}",
             share(one.row.correct, one.row.n),
             f"{one.row.tokens_per_question:.1f}",
+            *_minus(one.test),
         )
         for one in facts.students
     ]
@@ -62,16 +68,50 @@ def _students(facts: Facts) -> Section:
         figures=[charts.students(facts.students)],
         tables=[
             Table(
-                headers=("strategies", "run", "correct", "accuracy, % [95 %]", "completion tokens a question"),
+                headers=(
+                    *("strategies", "run", "correct", "accuracy, % [95 %]", "completion tokens a question"),
+                    *("this run's minus it, points [95 %]", "p (Holm)"),
+                ),
                 rows=rows,
                 left=2,
                 note="Greedy answers on the same held-out questions. Students of other runs of this home stand beside "
-                "this run's; their intervals are unpaired, so two that overlap may still differ.",
+                "this run's. Differences are paired by question (Newcombe, exact McNemar, Holm over this table): two "
+                "accuracies whose intervals overlap may still differ.",
             )
         ],
         points=[f"Against {report.baseline}, paired: this run's student is {found(tested.vs_baseline)}."]
         if report and tested and tested.vs_baseline
         else [],
+    )
+
+
+def _minus(test: PairedTest | None) -> tuple[str, str]:
+    if test is None or test.p_holm is None:
+        return "", ""
+    return f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]", p_text(test.p_holm)
+
+
+def _against(found: Against) -> Section:
+    rows = [
+        (
+            pair.method,
+            f"{pair.questions:,}",
+            share(pair.right, pair.questions),
+            share(pair.right_there, pair.questions),
+            *evaluation_report.test_cells(pair.test),
+        )
+        for pair in found.pairs
+    ]
+    return Section(
+        title="Against another run",
+        points=[f"1st: this run; 2nd: {found.run}. The same methods on the questions that both asked."],
+        tables=[
+            Table(
+                headers=("method", "questions", "1st, % [95 %]", "2nd, % [95 %]", *evaluation_report.TESTED),
+                rows=rows,
+                note=f"{evaluation_report.NOTE} Outcomes are those of the newest verdicts on both.",
+            )
+        ],
     )
 
 

@@ -151,7 +151,9 @@ def _missing(facts: Facts) -> list[str]:
             f"{facts.name} --judge M."
         )
     if not facts.step_scores and any(one["strategy"] == "prm" for one in facts.made.get("stages", [])):
-        missing.append(f"No step scores, so no calibration: agentark report {facts.name} --scores 200 makes them.")
+        missing.append(
+            f"No scores of steps, so no calibration of them: agentark report {facts.name} --scores 200 makes them."
+        )
     elif not facts.step_scores:
-        missing.append("No process reward model was trained in this run, so there is no calibration.")
+        missing.append("No process reward model was trained in this run, so steps have no scores.")
     return missing
