@@ -12,7 +12,7 @@ Each figure is that of the library the field uses, called as the benchmark's own
 - bleu: sacrebleu with TruthfulQA's settings (tokenizer `intl`, no effective order), best over the references. For each
   of bleu, rouge1, rouge2 and rougeL TruthfulQA also asks whether the best true reference is nearer than the best false
   one: `bleu_acc` is 100 or 0, `bleu_diff` the difference.
-- bertscore: F1 of bert-score over a local model; never part of score_text, because it needs a model.
+- bertscore: F1 of bert-score over a local model; not part of score_text, because it needs a model.
 
 What is scored is the final answer of a response (answers.extract). A response without one scores 0.
 """
@@ -101,8 +101,20 @@ def bertscore(
     compared (bert-score's choice for roberta-large is 17, for deberta-xlarge-mnli 40).
     Raises ConfigError without the extra, ModelError if the directory cannot be used.
     """
+    check_bertscore(model_dir)
+    from bert_score import BERTScorer
+
+    scorer = BERTScorer(model_type=str(model_dir), num_layers=num_layers, idf=False)
+    pairs = [(text, one) for text, several in zip(predictions, references, strict=True) for one in several]
+    _, _, f1 = scorer.score([text for text, _ in pairs], [reference for _, reference in pairs])
+    values = iter(100.0 * float(value) for value in f1)
+    return [max((next(values) for _ in several), default=0.0) for several in references]
+
+
+def check_bertscore(model_dir: Path) -> None:
+    """What `bertscore` raises where it cannot run, before anything is made."""
     try:
-        from bert_score import BERTScorer
+        import bert_score  # noqa: F401
     except ImportError:
         raise ConfigError("BERTScore needs the package bert-score: pip install 'agentark[bertscore]'") from None
     if not (model_dir / "config.json").is_file() or not list(model_dir.glob("*.safetensors")):
@@ -110,11 +122,6 @@ def bertscore(
             f"{model_dir}: no model directory with config.json and *.safetensors; download one (for example "
             "roberta-large) and give its directory"
         )
-    scorer = BERTScorer(model_type=str(model_dir), num_layers=num_layers, idf=False)
-    pairs = [(text, one) for text, several in zip(predictions, references, strict=True) for one in several]
-    _, _, f1 = scorer.score([text for text, _ in pairs], [reference for _, reference in pairs])
-    values = iter(100.0 * float(value) for value in f1)
-    return [max((next(values) for _ in several), default=0.0) for several in references]
 
 
 def _truthful(answer: str, problem: Problem) -> dict[str, float]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core import markdown
+from agentark_core.config import BertScoreConfig
 from agentark_core.evaluation import wilson
 from agentark_core.ledger import atomic_write_text
 from agentark_core.mean_interval import Interval, mean_interval, show
@@ -105,7 +106,13 @@ def render_markdown(rows: Sequence[ScoreRow], *, note: str = "") -> str:
     return "\n".join([markdown.table(header, lines, left=2), said, *([note] if note else []), ""])
 
 
-def write(scores: Mapping[str, Scores], *, questions: Sequence[Problem], folder: Path) -> tuple[list[Path], str]:
+def write(
+    scores: Mapping[str, Scores],
+    *,
+    questions: Sequence[Problem],
+    folder: Path,
+    bert_score: BertScoreConfig | None = None,
+) -> tuple[list[Path], str]:
     """scores.json (every question, and the rows) and scores.md in folder; also the Markdown itself."""
     rows, note = summarise(scores), cut_note(questions)
     data: dict[str, Any] = {
@@ -114,6 +121,10 @@ def write(scores: Mapping[str, Scores], *, questions: Sequence[Problem], folder:
         "contexts": note,
         "questions": {name: dict(values) for name, values in scores.items()},
     }
+    if bert_score is not None:
+        data["bertscore"] = bert_score.model_dump()
+        encoder = markdown.inline(Path(bert_score.path).name)
+        note = f"{note} bertscore: F1, layer {bert_score.num_layers} of {encoder}, no idf, no rescaling.".strip()
     text = render_markdown(rows, note=note)
     atomic_write_text(folder / "scores.json", json.dumps(data, indent=2, sort_keys=True))
     atomic_write_text(folder / "scores.md", text)

@@ -22,6 +22,7 @@ from agentark_core.judge import setup
 from agentark_core.ledger import Store, atomic_write_text
 from agentark_core.report import gather, write
 from agentark_core.rounds import Answer
+from agentark_core.text_metrics import check_bertscore
 from flows import robustness_stage, stage
 from flows.debate_stage import complete_debates
 from flows.robustness_stage import Robustness
@@ -113,6 +114,8 @@ def evaluate_model(
     learned: the yield table of what the student was distilled from, to be part of the report; full-pipeline knows it.
     """
     home = stage.prepare_home(config.run)
+    if config.evaluation.bert_score is not None:
+        check_bertscore(Path(config.evaluation.bert_score.path))  # now, not after hours of answers
     problems = stage.load_held_out(config.evaluation.problems, config=config, home=home)
     methods = all_methods(config, problems=problems)
     student = next(spec for name, spec, _ in methods if name == STUDENT)
@@ -156,7 +159,11 @@ def evaluate_model(
         paths = write_evaluation(
             report, folder=folder, learned=learned or [], robustness=robustness, made_from=made_from
         )
-        prose = {name: score_prose(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods}
+        bert_score = config.evaluation.bert_score
+        prose = {
+            name: score_prose(name, spec=spec, answer=answer, home=home, bert_score=bert_score)
+            for name, spec, answer in methods
+        }
         if any(prose.values()):
             paths += _write_scores(prose, problems=problems, config=config, home=home)
         paths += write_report(config.run.name, home=home, run=run)
@@ -196,7 +203,8 @@ def _write_scores(
     """scores.json and scores.md of a test set in prose."""
     store = Store(home, stage="problems", fingerprint=problems.fingerprint)
     questions = records.table_to_problems(store.read(shards=problems.shards))
-    paths, text = text_scores.write(scores, questions=questions, folder=home / "reports" / config.run.name)
+    folder = gather.folder(home, config.run.name)
+    paths, text = text_scores.write(scores, questions=questions, folder=folder, bert_score=config.evaluation.bert_score)
     get_run_logger().info("\n%s", text)
     create_markdown_artifact(text, key="scores")
     return paths

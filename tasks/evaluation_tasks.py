@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from agentark_core import answers
+from agentark_core.config import BertScoreConfig
 from agentark_core.dynamics import self_correction
 from agentark_core.evaluation import EqualTokens, Samples, at_equal_tokens
 from agentark_core.rounds import Answer, deciding_turn, outcome
 from agentark_core.stored import JudgeKey, read_debates, read_verdicts
-from agentark_core.text_metrics import score_text
+from agentark_core.text_metrics import bertscore, score_text
 from agentark_core.types import MethodResult
 from tasks.trace_tasks import DebateSpec
 
@@ -49,14 +51,27 @@ def score(name: str, *, spec: DebateSpec, answer: Answer, home: Path, judge: Jud
 
 
 @task(task_run_name="score prose {name}", cache_policy=NO_CACHE)
-def score_prose(name: str, *, spec: DebateSpec, answer: Answer, home: Path) -> dict[str, dict[str, float]]:
+def score_prose(
+    name: str, *, spec: DebateSpec, answer: Answer, home: Path, bert_score: BertScoreConfig | None = None
+) -> dict[str, dict[str, float]]:
     """Scores of the deciding turn of every question whose answer is prose; empty for a test set with verdicts."""
     scores: dict[str, dict[str, float]] = {}
+    answered: dict[str, tuple[str, Sequence[str]]] = {}
     for debate in read_debates(home, fingerprint=spec.fingerprint):
         if answers.kind_of(debate.problem.task) != "free":
             return {}
         turn = deciding_turn(debate, answer=answer)
-        scores[debate.problem.problem_id] = score_text(debate.problem, turn.text if turn else "")
+        text, problem = turn.text if turn else "", debate.problem
+        scores[problem.problem_id] = score_text(problem, text)
+        if final := answers.extract(text, task=problem.task):
+            answered[problem.problem_id] = final, problem.references
+    if bert_score is not None:
+        given, references = [text for text, _ in answered.values()], [several for _, several in answered.values()]
+        model_dir, num_layers = Path(bert_score.path), bert_score.num_layers
+        found = bertscore(given, references, model_dir=model_dir, num_layers=num_layers) if given else []
+        of_answered = dict(zip(answered, found, strict=True))
+        for problem_id, of_question in scores.items():
+            of_question["bertscore"] = of_answered.get(problem_id, 0.0)
     return scores
 
 

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from test_text_metrics import tiny_encoder
 
+from agentark_core.answers import extract
+from agentark_core.errors import ModelError
 from agentark_core.stored import debate_runs, read_debates
-from agentark_core.text_metrics import score_text
+from agentark_core.text_metrics import bertscore, score_text
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -29,7 +32,8 @@ def rows(first: int, last: int) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 def test_prose_is_scored_from_file_to_report(agentark: Cli, tmp_path: Path) -> None:
-    home = tmp_path / "home"
+    pytest.importorskip("bert_score")
+    home, encoder = tmp_path / "home", tiny_encoder(tmp_path / "encoder")
     for name, made in {"test": rows(0, 4), "train": rows(10, 20)}.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
     problems = {
@@ -46,13 +50,14 @@ def test_prose_is_scored_from_file_to_report(agentark: Cli, tmp_path: Path) -> N
         "student": {"path": "arkling:student"},
         "debate": {"num_agents": 1, "num_rounds": 1, "sampling": {"temperature": 0.9, "max_tokens": 48}},
         "engine": {"shard_size": 4, "max_num_seqs": 8},
-        "evaluation": {"problems": problems},
+        "evaluation": {"problems": problems, "bert_score": {"path": str(encoder), "num_layers": 2}},
     }
     done = agentark("run", "evaluate-model", config)
     assert "4 of 4 contexts were longer than the budget" in done.stdout + done.stderr
     folder = home / "reports" / "test"
     written = json.loads((folder / "scores.json").read_text())
-    assert {row["metric"] for row in written["rows"]} == {"em", "f1", "rouge1", "rouge2", "rougeL"}
+    assert {row["metric"] for row in written["rows"]} == {"em", "f1", "rouge1", "rouge2", "rougeL", "bertscore"}
+    assert written["bertscore"] == {"path": str(encoder), "num_layers": 2}
     assert all(row["n"] == 4 for row in written["rows"])
     assert "lost their middle" in (folder / "scores.md").read_text()
     debates = [debate for run in debate_runs(home) for debate in read_debates(home, fingerprint=run)]
@@ -62,8 +67,16 @@ def test_prose_is_scored_from_file_to_report(agentark: Cli, tmp_path: Path) -> N
         (turn,) = debate.turns
         assert "tokens left out here" in debate.problem.question and len(debate.problem.shots) == 1
         scores = score_text(debate.problem, turn.text if turn.answer is not None else "")
+        answer = extract(turn.text, task=debate.problem.task) if turn.answer is not None else None
+        references = [debate.problem.references]
+        bert = bertscore([answer], references, model_dir=encoder, num_layers=2)[0] if answer else 0.0
+        scores["bertscore"] = pytest.approx(bert, abs=1e-3)
         found = [name for name, scored in written["questions"].items() if scored[debate.problem.problem_id] == scores]
         assert found
         for name in found:
             expected[name].add(debate.problem.problem_id)
     assert all(len(answered) == 4 for answered in expected.values())
+
+    config["evaluation"] = {"problems": problems, "bert_score": {"path": str(tmp_path), "num_layers": 2}}
+    refused = agentark("run", "evaluate-model", config, expect=ModelError.exit_code)
+    assert "no model directory with config.json" in refused.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentark_core import text_scores
+from agentark_core.config import BertScoreConfig
 from agentark_core.mean_interval import mean_interval
 from agentark_core.types import Problem
 
@@ -48,4 +49,9 @@ def test_a_cut_context_is_told_in_the_report(tmp_path: Path) -> None:
     assert "1 of 3 contexts were longer than the budget" in text and "400 of their 900 tokens" in text
     assert "| f1 | student | 3 | 70.0 [" in text and "+20.0 [+0.0, +30.0]" in text
     data = json.loads(paths[0].read_text())
+    assert "bertscore" not in data and "bertscore" not in text
+    _, text = text_scores.write(
+        {"base": BASE}, questions=asked, folder=tmp_path, bert_score=BertScoreConfig(path="/models/x", num_layers=17)
+    )
+    assert "lost their middle" in text and "bertscore: F1, layer 17 of x, no idf" in text
     assert data["questions"]["base"] == BASE and len(data["rows"]) == 4 and "400" in data["contexts"]

@@ -18,6 +18,7 @@ from agentark_core.config.debates import (
     VerificationConfig,
 )
 from agentark_core.config.flows import (
+    BertScoreConfig,
     BuildTracesConfig,
     DistilConfig,
     EvaluateConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "EndpointConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "BertScoreConfig",
     "EvaluationConfig",
     "ExamplesConfig",
     "ExtractConfig",

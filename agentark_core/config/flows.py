@@ -71,6 +71,17 @@ Perturbed = Literal["renamed", "numbers", "irrelevant", "paraphrase", "typos", "
 """Names of robustness.perturbations.PERTURBATIONS."""
 
 
+class BertScoreConfig(Section):
+    """BERTScore of prose answers; needs `pip install 'agentark[bertscore]'`."""
+
+    path: str = Field(
+        min_length=1, description="Local directory of an encoder with safetensors, such as roberta-large."
+    )
+    num_layers: int = Field(
+        ge=1, description="Layer whose outputs are compared; bert-score's choice is 17 for roberta-large."
+    )
+
+
 class EvaluationConfig(Section):
     """Evaluation on held-out questions."""
 
@@ -89,6 +100,10 @@ class EvaluationConfig(Section):
     )
     ood: ProblemsConfig | None = Field(
         None, description="Questions of another distribution: the student's drop in accuracy there."
+    )
+
+    bert_score: BertScoreConfig | None = Field(
+        None, description="Adds BERTScore to the scores of questions in prose; empty: the other metrics alone."
     )
 
     @field_validator("student_samples")
