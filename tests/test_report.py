@@ -329,6 +329,7 @@ def two_runs(home: Path, tmp_path: Path) -> Path:
     names = ("distilled student greedy", "teacher debate")
     for run, debates in (("mine", (RUN, VOTE)), ("theirs", (VOTE, RUN))):
         made_from = {name: {"debates": of, "answer": "vote"} for name, of in zip(names, debates, strict=True)}
+        made_from["teacher majority@4"] = {"debates": VOTE, "answer": "vote"}
         state_evaluation(tmp_path, run, made_from=made_from)
     return tmp_path
 
@@ -349,7 +350,7 @@ def test_two_evaluations_are_paired_method_by_method(two_runs: Path) -> None:
     student, debate = section.tables[0].rows
     assert student[:7] == (*("distilled student greedy", "4", "50.0 [15.0, 85.0]", "50.0 [15.0, 85.0]", "4", "2", "2"),)
     assert debate[0] == "teacher debate" and len(student) == len(section.tables[0].headers)
-    assert "2nd: theirs" in section.points[0]
+    assert "2nd: theirs" in section.points[0] and section.points[1].endswith("same debates: teacher majority@4.")
     assert not [s for s in sections(gather(two_runs, "mine")) if s.title == "Against another run"]
 
 

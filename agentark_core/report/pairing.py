@@ -31,28 +31,30 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Against:
-    """All methods that both evaluations have; one family of tests."""
+    """All methods that both evaluations have, one family of tests; same: those scored on the very same debates, which
+    cannot differ."""
 
     run: str
     pairs: tuple[Pair, ...]
+    same: tuple[str, ...]
 
 
 def against(home: Path, *, run: str, here: Stated, there: Stated) -> Against:
     """Pair an evaluation with that of another run. Raises DataError if they share no method or no question."""
-    methods = [method for method in here.get("made_from", {}) if method in there.get("made_from", {})]
+    ours, theirs = here.get("made_from", {}), there.get("made_from", {})
+    same = tuple(method for method, of in ours.items() if theirs.get(method) == of)
+    methods = [method for method in ours if method in theirs and method not in same]
     pairs = [
         _pair(method, method_outcomes(home, here, method), method_outcomes(home, there, method)) for method in methods
     ]
     if not any(pair.questions for pair in pairs):
         raise DataError(
-            f"{run}: its evaluation and this one share no method on the same questions; evaluate both with one "
-            "evaluation.problems (a version of us that noted the debates of each method)"
+            f"{run}: its evaluation and this one share no method on the same questions and other debates; give both "
+            "the same evaluation.problems"
         )
     tests = in_family([pair.test for pair in pairs])
-    return Against(
-        run=run,
-        pairs=tuple(replace(pair, test=test) for pair, test in zip(pairs, tests, strict=True) if pair.questions),
-    )
+    tested = (replace(pair, test=test) for pair, test in zip(pairs, tests, strict=True) if pair.questions)
+    return Against(run=run, pairs=tuple(tested), same=same)
 
 
 def method_outcomes(home: Path, stated: Stated, method: str) -> Outcomes:

@@ -104,7 +104,14 @@ def _against(found: Against) -> Section:
     ]
     return Section(
         title="Against another run",
-        points=[f"1st: this run; 2nd: {found.run}. The same methods on the questions that both asked."],
+        points=[
+            f"1st: this run; 2nd: {found.run}. The same methods on the questions that both asked.",
+            *(
+                [f"Left out, because both are scored on the same debates: {', '.join(found.same)}."]
+                if found.same
+                else []
+            ),
+        ],
         tables=[
             Table(
                 headers=("method", "questions", "1st, % [95 %]", "2nd, % [95 %]", *evaluation_report.TESTED),
