@@ -6,14 +6,27 @@ Holm's correction is over all comparisons of the grid, one a cell.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from agentark_core import evaluation, published
+from agentark_core import evaluation, published, reasoning, text_scores
 from agentark_core.config import Cell, SweepConfig
 from agentark_core.evaluation import BASE, STUDENT, EvalReport, EvalRow, PairedTest
+from agentark_core.reasoning import Reasoning
 from agentark_core.statistics import Estimate
+from agentark_core.text_scores import ScoreRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What the stages of a student learned from and took, in all: rows, steps and seconds."""
+
+    rows: int
+    steps: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +36,8 @@ class GridRow:
 
     questions: asked of the debates' train set (0: all), agents: of the debate; the axes of two figures. error: why the
     cell failed, with every figure missing; empty with accuracy None: not made yet. published: what the paper reports of
-    the same cell and base, as shares.
+    the same cell and base, as shares. train_source, test_source: of the questions, for tables by data set. training,
+    scores (of the student's greedy answers in prose) and reasoning (of the same answers): where they are known.
     """
 
     cell: str
@@ -44,17 +58,34 @@ class GridRow:
     retention: Estimate | None = None
     published: float | None = None
     published_base: float | None = None
+    train_source: str = ""
+    test_source: str = ""
+    training: Training | None = None
+    scores: tuple[ScoreRow, ...] = ()
+    reasoning: Reasoning | None = None
+
+    @property
+    def in_domain(self) -> bool:
+        """Trained and tested on questions of one source."""
+        return self.train_source == self.test_source
+
+    @property
+    def judged(self) -> bool:
+        """Whether any answer has a verdict; prose without a judge has none."""
+        return self.accuracy is not None and self.undecided < self.n
 
 
 def rows(
-    config: SweepConfig, *, reports: Mapping[str, Mapping[str, Any]], errors: Mapping[str, str]
+    config: SweepConfig, *, parts: Mapping[str, Mapping[str, Any]], errors: Mapping[str, str]
 ) -> tuple[GridRow, ...]:
-    """A row for every cell of the grid; reports: of evaluate-model as plain data, errors: both by name of the cell."""
-    made = []
-    for cell in config.cells():
-        report = evaluation.from_json(reports[cell.name]) if cell.name in reports else None
-        made.append(_row(config, cell, report=report, error=errors.get(cell.name, "")))
-    return in_one_family(made)
+    """A row for every cell of the grid. parts: records of the finished cells, errors of the others, both by name.
+
+    A record has the report of evaluate-model as plain data; of cells that this version made also the stages of the
+    student and the folder of the evaluation.
+    """
+    return in_one_family(
+        [_row(config, cell, part=parts.get(cell.name), error=errors.get(cell.name, "")) for cell in config.cells()]
+    )
 
 
 def in_one_family(made: Sequence[GridRow]) -> tuple[GridRow, ...]:
@@ -68,7 +99,7 @@ def to_json(made: Sequence[GridRow]) -> list[dict[str, Any]]:
     return [asdict(row) for row in made]
 
 
-def _row(config: SweepConfig, cell: Cell, *, report: EvalReport | None, error: str) -> GridRow:
+def _row(config: SweepConfig, cell: Cell, *, part: Mapping[str, Any] | None, error: str) -> GridRow:
     row = GridRow(
         cell=cell.name,
         teacher=cell.teacher,
@@ -81,9 +112,12 @@ def _row(config: SweepConfig, cell: Cell, *, report: EvalReport | None, error: s
         error=error,
         published=published.of_cell(config, cell),
         published_base=published.of_base(config, cell),
+        train_source=config.train_sets[cell.train].source,
+        test_source=config.test_sets[cell.test].source,
     )
-    if report is None:
+    if part is None:
         return row
+    report: EvalReport = evaluation.from_json(part["report"])
     found = {each.name: each for each in report.rows}
     student = found[STUDENT]
     return replace(
@@ -95,7 +129,29 @@ def _row(config: SweepConfig, cell: Cell, *, report: EvalReport | None, error: s
         base=_accuracy(found[BASE]),
         difference=student.vs_baseline,
         retention=student.retention,
+        training=_training(part.get("stages", [])),
+        scores=tuple(one for one in text_scores.read(Path(part["folder"])) if one.method == STUDENT)
+        if "folder" in part
+        else (),
+        reasoning=_reasoning(Path(part["folder"]), home=Path(config.run.home)) if "folder" in part else None,
     )
+
+
+def _training(stages: Sequence[Mapping[str, Any]]) -> Training | None:
+    trained = [stage["training"] for stage in stages]
+    if not trained or not all(isinstance(one.get("seconds"), float | int) for one in trained):
+        return None
+    return Training(
+        rows=sum(stage["examples"] for stage in stages),
+        steps=sum(one.get("steps", 0) for one in trained),
+        seconds=sum(one["seconds"] for one in trained),
+    )
+
+
+def _reasoning(folder: Path, *, home: Path) -> Reasoning | None:
+    path = folder / "evaluation.json"
+    of = json.loads(path.read_bytes()).get("made_from", {}).get(STUDENT) if path.is_file() else None
+    return reasoning.read(home, of["debates"]) if of else None
 
 
 def _accuracy(row: EvalRow) -> Estimate:

@@ -1,81 +1,127 @@
-"""The grid of a sweep for the eye: tables and figures. No numbers are computed here.
+"""The grid of a sweep for the eye: sections of tables with their figures, as Markdown, as a page and for a terminal.
 
-Tables: one a test set, students down and strategies across, the published accuracy beside ours; then one of all
-differences against the base. Figures: accuracy by strategy for each student, one a test set; accuracy by the number of
-questions debated and by the number of agents where these vary over the grid.
+The paper's tables and figures, each where the finished cells hold it: accuracy in domain and across data sets, scores
+of prose, perplexity, judged qualities, training cost; accuracy by strategy, by number of agents (Figure 4), by size of
+the data (Figure 5), the transfer between data sets. No numbers are computed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
-from agentark_core import markdown, terminal
+from agentark_core import grid_charts, page, reasoning_view, terminal
 from agentark_core.evaluation_report import p_text
 from agentark_core.grid import GridRow
+from agentark_core.mean_interval import show
+from agentark_core.page import Section, Table
 from agentark_core.statistics import Estimate
 
+Lines = list[list[str]]
+CELL = ("student", "strategy", "teacher", "train", "test")
 DIFFERENCES = (
-    *("student", "strategy", "teacher", "train", "test", "n"),
+    *(*CELL, "n"),
     *("student - base, points [95 %]", "p", "p (Holm)", "MDD", "retention % [95 %]", "tokens/q"),
 )
 NOTE = (
     "Accuracy in % of all questions [95 %, Wilson]; after the slash the published accuracy of the same cell, - where "
-    "the paper reports none or ours is another (fewer questions, other agents or rounds). Differences are paired by "
-    "question (Newcombe, exact McNemar); Holm over all comparisons of the grid. MDD: where p (Holm) is 0.05 or more, "
-    "the true difference, in points, found with a chance of 80 %."
+    "we know of none or ours is another (fewer questions, other agents or rounds)."
 )
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+DIFFERENCES_NOTE = (
+    "Paired by question (Newcombe, exact McNemar); Holm over all comparisons of the grid. MDD: where p (Holm) is 0.05 "
+    "or more, the true difference, in points, found with a chance of 80 %."
+)
+TRANSFER_NOTE = (
+    "Points of the table of differences; in the figure blue: student above its base, orange: below, the stronger the "
+    "more; *: p (Holm) below 0.05."
+)
+AXES: dict[str, tuple[str, Callable[[GridRow], int]]] = {
+    "Accuracy by number of agents (Figure 4 of the paper)": ("agents", lambda row: row.agents),
+    "Accuracy by size of the data (Figure 5 of the paper)": ("questions debated", lambda row: row.questions),
+}
 
 
-def render_markdown(rows: Sequence[GridRow]) -> str:
-    """grid.md."""
-    parts = []
-    for test, headers, cells in tables(rows):
-        shown = [[markdown.inline(cell) for cell in row[:3]] + list(row[3:]) for row in cells]
-        parts.append(f"## {markdown.inline(test)}\n\n{markdown.table(headers, shown, left=3)}")
-    if found := difference_cells(rows):
-        shown = [[markdown.inline(cell) for cell in row[:5]] + list(row[5:]) for row in found]
-        parts.append(f"## Differences against the base\n\n{markdown.table(DIFFERENCES, shown, left=5)}")
-    parts.append(f"{NOTE}\n")
-    if failed := [row for row in rows if row.error]:
-        lines = [f"- {markdown.inline(row.cell)}: {markdown.inline(row.error)}\n" for row in failed]
-        parts.append(f"## Failed: {len(failed)} of {len(rows)} cells\n\n{''.join(lines)}")
-    return "\n".join(parts)
+def render_markdown(name: str, rows: Sequence[GridRow]) -> str:
+    """grid.md: the tables."""
+    return page.render_markdown(f"Sweep {name}", list(sections(rows, drawn=False)))
+
+
+def render_html(name: str, rows: Sequence[GridRow]) -> str:
+    """grid.html: the tables and the figures, one page that needs no network."""
+    return page.render_html(f"Sweep {name}", list(sections(rows)))
 
 
 def render_text(rows: Sequence[GridRow]) -> str:
-    """The tables of the test sets for a terminal."""
-    page = terminal.page()
-    for test, headers, cells in tables(rows):
-        table = terminal.table(*headers)
-        table.title = terminal.safe(test)
-        for row in cells:
-            terminal.add_row(table, *row)
-        page.print(table)
-    page.print(NOTE)
-    return terminal.text(page)
+    """The accuracies for a terminal."""
+    console = terminal.page()
+    for section in _accuracies(rows, drawn=False):
+        for shown in section.tables:
+            table = terminal.table(*shown.headers)
+            table.title = terminal.safe(section.title)
+            for cells in shown.rows:
+                terminal.add_row(table, *cells)
+            console.print(table)
+    console.print(NOTE)
+    return terminal.text(console)
 
 
-def tables(rows: Sequence[GridRow]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """(test set, headers, cells) of each test set."""
+def sections(rows: Sequence[GridRow], *, drawn: bool = True) -> Iterator[Section]:
+    """Everything that the cells give, in order."""
+    yield from _accuracies(rows, drawn=drawn)
+    compared = [row for row in rows if row.difference is not None and row.judged]
+    if compared:
+        yield Section(
+            title="Differences against the base",
+            tables=[Table(headers=DIFFERENCES, rows=difference_cells(compared), left=5, note=DIFFERENCES_NOTE)],
+        )
+    yield from _transfer(compared, drawn=drawn)
+    for title, (what, value) in AXES.items():
+        known = [row for row in rows if row.judged and value(row)]
+        if len({value(row) for row in known}) > 1:
+            yield _over(known, title=title, what=what, value=value, drawn=drawn)
+    yield from _scores(rows)
+    yield from _reasoning(rows)
+    yield from _cost(rows, drawn=drawn)
+    if failed := [f"{row.cell}: {row.error}" for row in rows if row.error]:
+        yield Section(title=f"Failed: {len(failed)} of {len(rows)} cells", points=failed)
+
+
+# ---- accuracy
+
+
+def _accuracies(rows: Sequence[GridRow], *, drawn: bool) -> Iterator[Section]:
+    """A section for each source of train sets and each test set, in domain first."""
+    pairs = dict.fromkeys((row.train_source, row.test) for row in rows if not row.scores or row.judged)
+    groups = [[row for row in rows if (row.train_source, row.test) == pair] for pair in pairs]
+    for number, group in enumerate(sorted(groups, key=lambda group: not group[0].in_domain), start=1):
+        where = "in domain" if group[0].in_domain else "across data sets"
+        about = f"trained on {group[0].train_source}, tested on {group[0].test}"
+        finished = [row for row in group if row.accuracy is not None]
+        headers, cells = accuracy_table(group)
+        yield Section(
+            title=f"Accuracy {where}: {about}",
+            figures=[grid_charts.strategies(finished, key=f"strategies-{number}", about=about)]
+            if drawn and finished
+            else [],
+            tables=[Table(headers=headers, rows=cells, left=3, note=NOTE)],
+        )
+
+
+def accuracy_table(rows: Sequence[GridRow]) -> tuple[list[str], Lines]:
+    """Headers and cells of one test set: students down, strategies across."""
     strategies = list(dict.fromkeys(row.strategy for row in rows))
-    for test in dict.fromkeys(row.test for row in rows):
-        lines: dict[tuple[str, str, str], dict[str, GridRow]] = {}
-        for row in rows:
-            if row.test == test:
-                lines.setdefault((row.student, row.teacher, row.train), {})[row.strategy] = row
-        cells = []
-        for names, by_strategy in lines.items():
-            measured = [row for row in by_strategy.values() if row.base is not None]
-            some = next(iter([*measured, *by_strategy.values()]))
-            base = _beside(_percent(some.base), some.published_base)
-            cells.append([*names, base, *(_cell(by_strategy.get(strategy)) for strategy in strategies)])
-        yield test, ["student", "teacher", "train", "base", *strategies], cells
+    lines: dict[tuple[str, str, str], dict[str, GridRow]] = {}
+    for row in rows:
+        lines.setdefault((row.student, row.teacher, row.train), {})[row.strategy] = row
+    cells = []
+    for names, by_strategy in lines.items():
+        measured = [row for row in by_strategy.values() if row.base is not None]
+        some = next(iter([*measured, *by_strategy.values()]))
+        base = _beside(_percent(some.base), some.published_base)
+        cells.append([*names, base, *(_cell(by_strategy.get(strategy)) for strategy in strategies)])
+    return ["student", "teacher", "train", "base", *strategies], cells
 
 
-def difference_cells(rows: Sequence[GridRow]) -> list[list[str]]:
+def difference_cells(rows: Sequence[GridRow]) -> Lines:
     """Cells of DIFFERENCES of every cell that was compared."""
     cells = []
     for row in rows:
@@ -84,7 +130,7 @@ def difference_cells(rows: Sequence[GridRow]) -> list[list[str]]:
             continue
         cells.append(
             [
-                *(row.student, row.strategy, row.teacher, row.train, row.test),
+                *_names(row),
                 str(test.n),
                 f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]",
                 p_text(test.p_value),
@@ -95,6 +141,119 @@ def difference_cells(rows: Sequence[GridRow]) -> list[list[str]]:
             ]
         )
     return cells
+
+
+def _transfer(rows: Sequence[GridRow], *, drawn: bool) -> Iterator[Section]:
+    """A map for each teacher, where its students are tested on several sets."""
+    for number, teacher in enumerate(dict.fromkeys(row.teacher for row in rows), start=1):
+        group = [row for row in rows if row.teacher == teacher]
+        tests = list(dict.fromkeys(row.test for row in group))
+        if len(tests) < 2:
+            continue
+        lines: dict[tuple[str, str, str], dict[str, str]] = {}
+        for row in group:
+            assert row.difference is not None
+            lines.setdefault((row.train, row.student, row.strategy), {})[row.test] = f"{row.difference.difference:+.1f}"
+        cells = [[*names, *(found.get(test, "") for test in tests)] for names, found in lines.items()]
+        yield Section(
+            title=f"Transfer between data sets: students of {teacher}",
+            figures=[grid_charts.transfer(group, key=f"transfer-{number}")] if drawn else [],
+            tables=[Table(headers=["train", "student", "strategy", *tests], rows=cells, left=3, note=TRANSFER_NOTE)],
+        )
+
+
+def _over(rows: Sequence[GridRow], *, title: str, what: str, value: Callable[[GridRow], int], drawn: bool) -> Section:
+    cells = [
+        [*_names(row), f"{value(row):,}", _beside(_percent(row.accuracy), row.published)]
+        for row in sorted(rows, key=lambda row: (row.test, row.student, row.strategy, value(row)))
+    ]
+    return Section(
+        title=title,
+        figures=grid_charts.over(rows, value=value, what=what, key=what.split()[0]) if drawn else [],
+        tables=[Table(headers=[*CELL, what, "accuracy, % [95 %] / published"], rows=cells, left=5)],
+    )
+
+
+# ---- what lies beside accuracy
+
+
+def _scores(rows: Sequence[GridRow]) -> Iterator[Section]:
+    """Scores of prose, a section a test set: students, strategies and metrics."""
+    for test in dict.fromkeys(row.test for row in rows if row.scores):
+        found = [row for row in rows if row.test == test and row.scores]
+        metrics = list(dict.fromkeys(score.metric for row in found for score in row.scores))
+        cells = []
+        for row in found:
+            by_metric = {score.metric: score for score in row.scores}
+            shown = (by_metric.get(metric) for metric in metrics)
+            cells.append([*_names(row)[:4], *(show(s.mean, s.interval, form=".1f") if s else "-" for s in shown)])
+        yield Section(
+            title=f"Scores without training on the set: {test}",
+            tables=[
+                Table(
+                    headers=[*CELL[:4], *metrics],
+                    rows=cells,
+                    left=4,
+                    note=f"Greedy answers to {found[0].scores[0].n:,} questions, 0 to 100 [95 %, over questions].",
+                )
+            ],
+        )
+
+
+def _reasoning(rows: Sequence[GridRow]) -> Iterator[Section]:
+    """Perplexity and judged qualities of the students that were measured."""
+    measured = [(row, row.reasoning) for row in rows if row.reasoning]
+    perplexity = [
+        [*_names(row), one.model, show(one.mean, one.interval, form=".3f"), f"{one.n:,}"]
+        for row, found in measured
+        for one in found.perplexity
+    ]
+    if perplexity:
+        headers = [*CELL, "under", "perplexity [95 %]", "samples"]
+        note = "Of the reasoning tokens of greedy answers; to be compared under one model only."
+        yield Section(title="Reasoning perplexity", tables=[Table(headers=headers, rows=perplexity, left=6, note=note)])
+    qualities = [
+        [*_names(row), one.judge, *cells]
+        for row, found in measured
+        for one in found.qualities
+        for cells in reasoning_view.quality_cells(one)
+    ]
+    if qualities:
+        headers = [*CELL, "judge", *reasoning_view.COLUMNS]
+        table = Table(headers=headers, rows=qualities, left=7, note=reasoning_view.NOTE)
+        yield Section(title="Judged qualities", tables=[table])
+
+
+def _cost(rows: Sequence[GridRow], *, drawn: bool) -> Iterator[Section]:
+    """What each student learned from and how long it took, and what that bought on each test set."""
+    trained = {(row.student, row.strategy, row.teacher, row.train): row.training for row in rows if row.training}
+    if not trained:
+        return
+    cells = [
+        [*names, f"{one.rows:,}", f"{one.steps:,}", f"{one.seconds:,.0f}"] for names, one in trained.items() if one
+    ]
+    compared = [row for row in rows if row.training and row.difference and row.judged]
+    tests = dict.fromkeys(row.test for row in compared) if drawn else {}
+    yield Section(
+        title="Training cost",
+        figures=[
+            grid_charts.cost([row for row in compared if row.test == test], key=f"cost-{number}")
+            for number, test in enumerate(tests, start=1)
+        ],
+        tables=[
+            Table(
+                headers=[*CELL[:4], "rows learned from", "steps", "seconds"],
+                rows=cells,
+                left=4,
+                note="All stages of a student together, by the clock on the machines that this sweep used; a figure "
+                "for each test set sets them against what they gained.",
+            )
+        ],
+    )
+
+
+def _names(row: GridRow) -> tuple[str, str, str, str, str]:
+    return row.student, row.strategy, row.teacher, row.train, row.test
 
 
 def _cell(row: GridRow | None) -> str:
@@ -109,92 +268,3 @@ def _beside(ours: str, theirs: float | None) -> str:
 
 def _percent(found: Estimate | None) -> str:
     return "-" if found is None else f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
-# ---- figures
-
-
-def plot_all(rows: Sequence[GridRow], folder: Path) -> list[Path]:
-    """Every figure that the finished cells give; returns the files."""
-    finished = [row for row in rows if row.accuracy is not None]
-    paths = []
-    for test in dict.fromkeys(row.test for row in finished):
-        paths.append(folder / f"strategies-{test}.png")
-        _plot_strategies([row for row in finished if row.test == test], paths[-1])
-    axes: dict[str, tuple[str, Callable[[GridRow], int]]] = {
-        "questions": ("questions debated", lambda row: row.questions),
-        "agents": ("agents", lambda row: row.agents),
-    }
-    for name, (label, value) in axes.items():
-        known = [row for row in finished if value(row)]
-        if len({value(row) for row in known}) > 1:
-            paths.append(folder / f"{name}.png")
-            _plot_over(known, value=value, label=label, path=paths[-1])
-    return paths
-
-
-def _plot_strategies(rows: Sequence[GridRow], path: Path) -> None:
-    """A panel for each student: accuracy of each strategy, a colour for each teacher and train set; the base dashed,
-    published figures hollow."""
-    students = list(dict.fromkeys(row.student for row in rows))
-    strategies = list(dict.fromkeys(row.strategy for row in rows))
-    series = list(dict.fromkeys((row.teacher, row.train) for row in rows))
-    figure, panels = _panels(len(students))
-    for axes, student in zip(panels, students, strict=True):
-        for row in (row for row in rows if row.student == student):
-            number = series.index((row.teacher, row.train))
-            at = strategies.index(row.strategy) + 0.6 * ((number + 0.5) / len(series) - 0.5)
-            colour = COLOURS[number % len(COLOURS)]
-            _point(axes, at, row.accuracy, colour=colour, label=f"{row.teacher}, {row.train}")
-            if row.published is not None:
-                axes.plot(at, 100 * row.published, "D", mfc="none", color=colour, label="published")
-        base = next(row.base for row in rows if row.student == student)
-        if base is not None:
-            axes.axhline(100 * base.value, linestyle="--", color="#777777", label="base")
-        axes.set_xticks(range(len(strategies)), strategies, rotation=30)
-        axes.set_title(_plain(student))
-    panels[0].set_ylabel(f"{_plain(rows[0].test)}: accuracy in % of {rows[0].n} questions (95 %)")
-    _save(figure, panels, path)
-
-
-def _plot_over(rows: Sequence[GridRow], *, value: Callable[[GridRow], int], label: str, path: Path) -> None:
-    """A panel for each test set: accuracy over an axis, a colour for each student and strategy."""
-    tests = list(dict.fromkeys(row.test for row in rows))
-    series = list(dict.fromkeys((row.student, row.strategy) for row in rows))
-    figure, panels = _panels(len(tests))
-    for axes, test in zip(panels, tests, strict=True):
-        for number, key in enumerate(series):
-            of_series = [row for row in rows if row.test == test and (row.student, row.strategy) == key]
-            for row in of_series:
-                colour = COLOURS[number % len(COLOURS)]
-                _point(axes, value(row), row.accuracy, colour=colour, label=f"{row.student}, {row.strategy}")
-        axes.set(xlabel=label, title=_plain(test))
-    panels[0].set_ylabel("accuracy in % (95 %)")
-    _save(figure, panels, path)
-
-
-def _panels(number: int) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.2 * number + 2, 4), layout="constrained")
-    return figure, figure.subplots(1, number, sharey=True, squeeze=False)[0]
-
-
-def _point(axes: Any, at: float, found: Estimate | None, *, colour: str, label: str) -> None:
-    if found is not None:
-        error = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
-        axes.errorbar(at, 100 * found.value, yerr=error, fmt="o", color=colour, capsize=3, label=_plain(label))
-
-
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")
-
-
-def _save(figure: Any, panels: Any, path: Path) -> None:
-    handles: dict[str, Any] = {}
-    for axes in panels:
-        axes.grid(visible=True, axis="y", alpha=0.25)
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
-    figure.savefig(path, format="png", dpi=130)

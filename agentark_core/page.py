@@ -57,7 +57,7 @@ def render_markdown(title: str, sections: Sequence[Section]) -> str:
     """GitHub Markdown."""
     parts = [f"# {inline(title)}"]
     for section in sections:
-        parts.append(f"## {section.title}")
+        parts.append(f"## {inline(section.title)}")
         parts.append("\n".join(f"- {inline(point, limit=1_000)}" for point in section.points))
         if section.sketch:
             parts.append(fenced(section.sketch))
@@ -86,7 +86,7 @@ def render_html(title: str, sections: Sequence[Section], *, template: str = "pag
 
 def _cell(text: str) -> str:
     """Numbers and intervals as they are, anything else escaped."""
-    return text if re.fullmatch(r"[-+0-9., %\[\]]*", text) else inline(text)
+    return text if re.fullmatch(r"[-+0-9., /%\[\]]*", text) else inline(text)
 
 
 def _cut(text: str) -> str:

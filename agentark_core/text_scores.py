@@ -66,6 +66,18 @@ def summarise(scores: Mapping[str, Scores]) -> list[ScoreRow]:
     return rows
 
 
+def read(folder: Path) -> list[ScoreRow]:
+    """The rows of scores.json in a folder; empty without one."""
+    path = folder / "scores.json"
+    if not path.is_file():
+        return []
+    pairs = ("interval", "difference_interval")
+    return [
+        ScoreRow(**row | {name: None if row[name] is None else tuple(row[name]) for name in pairs})
+        for row in json.loads(path.read_bytes())["rows"]
+    ]
+
+
 def _interval(values: Sequence[float]) -> Interval:
     """Wilson's for a share of questions (all 0 or 100), else the bootstrap's."""
     if set(values) <= {0.0, 100.0}:

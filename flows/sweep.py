@@ -76,15 +76,15 @@ def sweep(config: SweepConfig) -> dict[str, Any]:
         made = _make_all(keys, parent_run_id=run.run_id if run else "")
         rows = grid.rows(
             config,
-            reports={name: part["report"] for name, part in made.items() if not isinstance(part, Failed)},
+            parts={name: part for name, part in made.items() if not isinstance(part, Failed)},
             errors={name: part.error for name, part in made.items() if isinstance(part, Failed)},
         )
-        paths = write_reports(rows, folder=home / "reports" / config.run.name)
+        paths = write_reports(config.run.name, rows, folder=home / "reports" / config.run.name)
         for path in paths:
             if run:
                 run.log_artifact(path)
         get_run_logger().info("\n%s", grid_view.render_text(rows))
-        create_markdown_artifact(grid_view.render_markdown(rows), key="sweep")
+        create_markdown_artifact(grid_view.render_markdown(config.run.name, rows), key="sweep")
         if failed := [row for row in rows if row.error]:
             raise CellsFailed(
                 f"{len(failed)} of {len(rows)} cells failed: "
@@ -98,11 +98,16 @@ def sweep(config: SweepConfig) -> dict[str, Any]:
     }
 
 
-def write_reports(rows: tuple[grid.GridRow, ...], *, folder: Path) -> list[Path]:
-    """grid.json, grid.md and the figures."""
-    atomic_write_text(folder / "grid.json", json.dumps(grid.to_json(rows), indent=2, sort_keys=True))
-    atomic_write_text(folder / "grid.md", grid_view.render_markdown(rows))
-    return [folder / "grid.json", folder / "grid.md", *grid_view.plot_all(rows, folder)]
+def write_reports(name: str, rows: tuple[grid.GridRow, ...], *, folder: Path) -> list[Path]:
+    """grid.json, grid.md and grid.html."""
+    texts = {
+        "grid.json": json.dumps(grid.to_json(rows), indent=2, sort_keys=True),
+        "grid.md": grid_view.render_markdown(name, rows),
+        "grid.html": grid_view.render_html(name, rows),
+    }
+    for file, text in texts.items():
+        atomic_write_text(folder / file, text)
+    return [folder / file for file in texts]
 
 
 def _make_all(keys: Keys, *, parent_run_id: str) -> Made:
@@ -223,4 +228,5 @@ def _cell(cell: Cell, *, students: Made, keys: Keys, parent_run_id: str) -> Reco
     config = keys.config.evaluation_config(cell, model=student["model"])
     made = evaluate_model(config, parent_run_id=parent_run_id, learned=student["yield"])
     paths = [Path(path) for path in made["paths"]]
-    return stage.finish(keys.home, flow=CELL, key=key, record={"report": made["report"]}, made=paths)
+    record = {"report": made["report"], "stages": student["stages"], "folder": str(paths[0].parent)}
+    return stage.finish(keys.home, flow=CELL, key=key, record=record, made=paths)
