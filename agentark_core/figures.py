@@ -45,6 +45,16 @@ def panels(number: int, *, height: float = 3.6) -> tuple[Any, Any]:
     return figure, axes
 
 
+def log_scale(axes: Any) -> None:
+    """A log scale of x with plain numbers at its ticks."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def name(text: str) -> str:
     """A name of the user's as it is drawn: one line, not too long."""
     line = safe(" ".join(text.split()))

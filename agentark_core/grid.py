@@ -36,8 +36,9 @@ class GridRow:
 
     questions: asked of the debates' train set (0: all), agents: of the debate; the axes of two figures. error: why the
     cell failed, with every figure missing; empty with accuracy None: not made yet. published: what the paper reports of
-    the same cell and base, as shares. train_source, test_source: of the questions, for tables by data set. training,
-    scores (of the student's greedy answers in prose) and reasoning (of the same answers): where they are known.
+    the same cell and base, as shares. train_source, test_source, teacher_model: what stands behind the user's names, of
+    which several may be of one source or model. training, scores (of the student's greedy answers in prose) and
+    reasoning (of the same answers): where they are known.
     """
 
     cell: str
@@ -60,6 +61,7 @@ class GridRow:
     published_base: float | None = None
     train_source: str = ""
     test_source: str = ""
+    teacher_model: str = ""
     training: Training | None = None
     scores: tuple[ScoreRow, ...] = ()
     reasoning: Reasoning | None = None
@@ -114,6 +116,7 @@ def _row(config: SweepConfig, cell: Cell, *, part: Mapping[str, Any] | None, err
         published_base=published.of_base(config, cell),
         train_source=config.train_sets[cell.train].source,
         test_source=config.test_sets[cell.test].source,
+        teacher_model=config.teachers[cell.teacher].model.path,
     )
     if part is None:
         return row

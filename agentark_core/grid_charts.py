@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
-from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, name, panels, style, svg
+from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, log_scale, name, panels, style, svg
 from agentark_core.grid import GridRow
 from agentark_core.statistics import Estimate
 
@@ -51,28 +51,34 @@ def strategies(rows: Sequence[GridRow], *, key: str, about: str) -> str:
         return svg(figure, key=key, label=label)
 
 
-def over(rows: Sequence[GridRow], *, value: Callable[[GridRow], int], what: str, key: str) -> list[str]:
-    """Accuracy over an axis of the grid, a panel a test set, a line a student, strategy and whatever else is the same;
-    PANELS of them a figure."""
+def over(
+    rows: Sequence[GridRow],
+    *,
+    value: Callable[[GridRow], int],
+    series_of: Callable[[GridRow], str],
+    what: str,
+    key: str,
+) -> list[str]:
+    """Accuracy over an axis of the grid, a panel a test set, a line a series; PANELS of them a figure."""
     tests = list(dict.fromkeys(row.test for row in rows))
-    series = list(dict.fromkeys(_of_series(row, what) for row in rows))
+    series = list(dict.fromkeys(series_of(row) for row in rows))
     figures = []
     for start in range(0, len(tests), PANELS):
         shown = tests[start : start + PANELS]
         here = [row for row in rows if row.test in shown]
         label = f"Chart of accuracy by {what}. " + " ".join(
-            f"{row.test}, {_of_series(row, what)}, {value(row):,}: {_percent(row.accuracy)} %." for row in here
+            f"{row.test}, {series_of(row)}, {value(row):,}: {_percent(row.accuracy)} %." for row in here
         )
         with style(f"{key}-{start}"):
-            figure, axes = panels(len(shown), height=4.4)
+            figure, axes = panels(len(shown), height=3.4 + 0.2 * len(series))
             for panel, test in zip(axes, shown, strict=True):
                 for number, of in enumerate(series):
-                    line = sorted((r for r in here if r.test == test and _of_series(r, what) == of), key=value)
+                    line = sorted((r for r in here if r.test == test and series_of(r) == of), key=value)
                     colour, marker = _LOOKS[number % len(_LOOKS)]
                     _line(panel, line, value=value, colour=colour, marker=marker, label=name(of))
                 values = sorted({value(row) for row in here})
                 if values[-1] > 4 * values[0]:
-                    panel.set_xscale("log")
+                    log_scale(panel)
                 panel.set_xticks(values, [f"{one:,}" for one in values])
                 panel.set_xticks([], minor=True)
                 panel.set(xlabel=what, title=name(test))
@@ -125,7 +131,7 @@ def cost(rows: Sequence[GridRow], *, key: str) -> str:
         for row, test, training in shown
     )
     with style(key):
-        figure, (axes,) = panels(1, height=4.4)
+        figure, (axes,) = panels(1, height=3.4 + 0.2 * len(series))
         axes.axhline(0, color=PAGE, alpha=0.5, linestyle=":")
         for row, test, training in shown:
             colour, marker = _LOOKS[series.index((row.student, row.strategy)) % len(_LOOKS)]
@@ -139,19 +145,14 @@ def cost(rows: Sequence[GridRow], *, key: str) -> str:
                 capsize=3,
                 label=name(f"{row.student} · {row.strategy}"),
             )
-        axes.set_xscale("log")
+        log_scale(axes)
         axes.set(xlabel="seconds of training (log scale)", ylabel="student - base, points [95 %]")
         _legend(figure, [axes])
         return svg(figure, key=key, label=label)
 
 
-def _of_series(row: GridRow, what: str) -> str:
-    other = row.train if what == "agents" else row.teacher
-    return f"{row.student} · {row.strategy} · {other}"
-
-
 def _line(axes: Any, rows: Sequence[GridRow], *, value: Any, colour: str, marker: str, label: str) -> None:
-    """Points at the mean of what is drawn at one value would hide a cell: several of one value stand side by side."""
+    """Joined, unless several cells stand at one value."""
     found = [(value(row), row.accuracy) for row in rows if row.accuracy]
     if not found:
         return
@@ -183,7 +184,10 @@ def _legend(figure: Any, panel: Sequence[Any]) -> None:
     for axes in panel:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside upper left", frameon=False, ncols=2)
+    columns = 2 if max(map(len, handles)) <= 36 else 1
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper left", frameon=False, ncols=columns, fontsize="small"
+    )
 
 
 def _percent(found: Estimate | None) -> str:

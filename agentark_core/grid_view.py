@@ -8,6 +8,7 @@ the data (Figure 5), the transfer between data sets. No numbers are computed her
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from agentark_core import grid_charts, page, reasoning_view, terminal
 from agentark_core.evaluation_report import p_text
@@ -34,10 +35,43 @@ TRANSFER_NOTE = (
     "Points of the table of differences; in the figure blue: student above its base, orange: below, the stronger the "
     "more; *: p (Holm) below 0.05."
 )
-AXES: dict[str, tuple[str, Callable[[GridRow], int]]] = {
-    "Accuracy by number of agents (Figure 4 of the paper)": ("agents", lambda row: row.agents),
-    "Accuracy by size of the data (Figure 5 of the paper)": ("questions debated", lambda row: row.questions),
-}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """What varies; series: what of a cell is the same along a line, without student and strategy."""
+
+    title: str
+    what: str
+    value: Callable[[GridRow], int]
+    series: Callable[[GridRow], tuple[str, ...]]
+
+    def series_of(self, row: GridRow) -> str:
+        """The line that a cell is on."""
+        return " · ".join((row.student, row.strategy, *self.series(row)))
+
+    def cells(self, rows: Sequence[GridRow]) -> list[GridRow]:
+        """The cells on lines of at least two values."""
+        values: dict[tuple[str, str], set[int]] = {}
+        for row in rows:
+            values.setdefault((self.series_of(row), row.test), set()).add(self.value(row))
+        return [row for row in rows if len(values[self.series_of(row), row.test]) > 1]
+
+
+AXES = (
+    Axis(
+        title="Accuracy by number of agents (Figure 4 of the paper)",
+        what="agents",
+        value=lambda row: row.agents,
+        series=lambda row: (row.teacher_model.split("/")[-1], row.train),
+    ),
+    Axis(
+        title="Accuracy by size of the data (Figure 5 of the paper)",
+        what="questions debated",
+        value=lambda row: row.questions,
+        series=lambda row: (row.teacher, row.train_source),
+    ),
+)
 
 
 def render_markdown(name: str, rows: Sequence[GridRow]) -> str:
@@ -47,7 +81,7 @@ def render_markdown(name: str, rows: Sequence[GridRow]) -> str:
 
 def render_html(name: str, rows: Sequence[GridRow]) -> str:
     """grid.html: the tables and the figures, one page that needs no network."""
-    return page.render_html(f"Sweep {name}", list(sections(rows)))
+    return page.render_html(f"Sweep {name}", list(sections(rows)), template="grid.html.jinja")
 
 
 def render_text(rows: Sequence[GridRow]) -> str:
@@ -74,10 +108,9 @@ def sections(rows: Sequence[GridRow], *, drawn: bool = True) -> Iterator[Section
             tables=[Table(headers=DIFFERENCES, rows=difference_cells(compared), left=5, note=DIFFERENCES_NOTE)],
         )
     yield from _transfer(compared, drawn=drawn)
-    for title, (what, value) in AXES.items():
-        known = [row for row in rows if row.judged and value(row)]
-        if len({value(row) for row in known}) > 1:
-            yield _over(known, title=title, what=what, value=value, drawn=drawn)
+    for axis in AXES:
+        if known := axis.cells([row for row in rows if row.judged and axis.value(row)]):
+            yield _over(known, axis=axis, drawn=drawn)
     yield from _scores(rows)
     yield from _reasoning(rows)
     yield from _cost(rows, drawn=drawn)
@@ -162,15 +195,18 @@ def _transfer(rows: Sequence[GridRow], *, drawn: bool) -> Iterator[Section]:
         )
 
 
-def _over(rows: Sequence[GridRow], *, title: str, what: str, value: Callable[[GridRow], int], drawn: bool) -> Section:
+def _over(rows: Sequence[GridRow], *, axis: Axis, drawn: bool) -> Section:
     cells = [
-        [*_names(row), f"{value(row):,}", _beside(_percent(row.accuracy), row.published)]
-        for row in sorted(rows, key=lambda row: (row.test, row.student, row.strategy, value(row)))
+        [*_names(row), f"{axis.value(row):,}", _beside(_percent(row.accuracy), row.published)]
+        for row in sorted(rows, key=lambda row: (row.test, axis.series_of(row), axis.value(row)))
     ]
+    key = axis.what.split()[0]
     return Section(
-        title=title,
-        figures=grid_charts.over(rows, value=value, what=what, key=what.split()[0]) if drawn else [],
-        tables=[Table(headers=[*CELL, what, "accuracy, % [95 %] / published"], rows=cells, left=5)],
+        title=axis.title,
+        figures=grid_charts.over(rows, value=axis.value, series_of=axis.series_of, what=axis.what, key=key)
+        if drawn
+        else [],
+        tables=[Table(headers=[*CELL, axis.what, "accuracy, % [95 %] / published"], rows=cells, left=5)],
     )
 
 

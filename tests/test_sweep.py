@@ -408,6 +408,8 @@ def test_each_figure_of_the_paper_is_drawn_where_its_cells_are(tmp_path: Path) -
     many = [compared(test=f"t{number}", agents=agents) for number in range(7) for agents in (5, 10)]
     (over,) = [section for section in grid_view.sections(many) if "agents" in section.title]
     assert len(over.figures) == 3, "three panels a figure"
+    others = [compared(teacher=one, teacher_model=one, agents=agents) for one, agents in (("a", 5), ("b", 10))]
+    assert not [title for title in titles(others) if "agents" in title], "two teachers are no line"
     assert titles([row(error="x")]) == ["Accuracy in domain: trained on , tested on gsm8k", "Failed: 1 of 1 cells"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from agentark_core.calibration import Bin
 from agentark_core.evaluation import EvalReport, EvalRow
-from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, name, panels, style, svg
+from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, log_scale, name, panels, style, svg
 from agentark_core.report.debate_sets import CurvePoint
 from agentark_core.report.gather import Student
 from agentark_core.robustness.failures import GATE, Failures
@@ -192,14 +192,9 @@ def _point(
 
 def _log_tokens(axes: Any, tokens: Sequence[float]) -> None:
     """A log scale with room for the names beside the points."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
     low, high = max(min(tokens), 1.0), max(*tokens, 1.0)
-    axes.set_xscale("log")
+    log_scale(axes)
     axes.set_xlim(low / 1.6, high * 1.6 if high / low > 4 else high * 4)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("completion tokens a question (log scale)")
 
 
