@@ -394,7 +394,8 @@ def compared(**fields: Any) -> GridRow:
 def test_each_figure_of_the_paper_is_drawn_where_its_cells_are(tmp_path: Path) -> None:
     one = [compared(questions=100)]
     assert titles(one) == ["Accuracy in domain: trained on , tested on gsm8k", "Differences against the base"]
-    more = [*one, compared(train="b", questions=200, agents=10, published=0.6)]
+    ten = compared(questions=100, teacher="ten", agents=10, published=0.6)
+    more = [*one, ten, compared(train="b", questions=200)]
     found = {section.title: section for section in grid_view.sections(more)}
     agents = found["Accuracy by number of agents (Figure 4 of the paper)"]
     data = found["Accuracy by size of the data (Figure 5 of the paper)"]
