@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from itertools import pairwise
 
 MAX_TEXT = 20_000
@@ -43,6 +44,7 @@ Operation = tuple[str, str]
 """(operator signs in order, value): ("+", "72")."""
 
 
+@lru_cache(maxsize=64)  # the solutions of one debate, which are held against each other
 def operations(text: str) -> tuple[Operation, ...]:
     """The operations of a trace in order, at most MAX_OPERATIONS of the first MAX_TEXT characters."""
     text = text[:MAX_TEXT]
