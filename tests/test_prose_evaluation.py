@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from debate_helpers import RUN, commit_debates, make_debate, make_home
 from test_text_metrics import tiny_encoder
 
 from agentark_core.answers import extract
+from agentark_core.config import BertScoreConfig
 from agentark_core.errors import ModelError
 from agentark_core.stored import debate_runs, read_debates
 from agentark_core.text_metrics import bertscore, score_text
+from tasks.evaluation_tasks import score_prose
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -28,6 +34,25 @@ def rows(first: int, last: int) -> list[dict[str, object]]:
         }
         for number in range(first, last)
     ]
+
+
+def test_bertscore_is_added_to_the_scores_of_answers_and_is_0_without_one(tmp_path: Path) -> None:
+    pytest.importorskip("bert_score")
+    encoder, home = tiny_encoder(tmp_path / "encoder"), tmp_path / "home"
+    debates = []
+    for number, text in enumerate(("So it is \\boxed{the cat sat}", "")):
+        debate = make_debate(number, [[None]], gold=1)
+        problem = replace(debate.problem, task="hotpotqa", references=("a cat sat",))
+        turn = replace(debate.turns[0], text=text, answer="the cat sat" if text else None)
+        debates.append(replace(debate, problem=problem, turns=(turn,)))
+    commit_debates(make_home(home, [debate.problem for debate in debates]), "00000", debates)
+    spec: Any = SimpleNamespace(fingerprint=RUN)
+    how = BertScoreConfig(path=str(encoder), num_layers=2)
+    answered, silent = score_prose.fn("x", spec=spec, answer="vote", home=home, bert_score=how).values()
+    (expected,) = bertscore(["the cat sat"], [["a cat sat"]], model_dir=encoder, num_layers=2)
+    assert 0 < answered["bertscore"] == pytest.approx(expected, abs=1e-3) and silent["bertscore"] == 0
+    without = score_prose.fn("x", spec=spec, answer="vote", home=home)
+    assert all("bertscore" not in scores for scores in without.values())
 
 
 @pytest.mark.slow
