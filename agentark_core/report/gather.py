@@ -20,6 +20,8 @@ from typing import Any
 from agentark_core import evaluation, records
 from agentark_core.errors import ConfigError, DataError
 from agentark_core.evaluation import EvalReport
+from agentark_core.load import summary
+from agentark_core.load.summary import LoadReport
 from agentark_core.report.debate_sets import CurvePoint, DebateSet, cost_of, debate_set, vote_curve
 from agentark_core.stored import debate_runs, debate_store
 
@@ -46,7 +48,8 @@ class Student:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """A run. stated: evaluation.json as it is. made: student.json. votes: majority vote of the first k samples."""
+    """A run. stated: evaluation.json as it is. made: student.json. votes: majority vote of the first k samples. load:
+    latencies, None if none were measured."""
 
     name: str
     home: Path
@@ -60,6 +63,7 @@ class Facts:
     students: list[Student]
     cards: list[str]
     step_scores: StepScores
+    load: LoadReport | None
 
     @property
     def sets(self) -> list[DebateSet]:
@@ -112,6 +116,7 @@ def gather(home: Path, run: str) -> Facts:
             str(page.relative_to(home)) for one in learned for page in home.glob(f"cards/{one.fingerprint}-*/card.html")
         ),
         step_scores=_step_scores(home, run),
+        load=summary.from_json(stated["load"]) if "load" in stated else None,
     )
 
 
