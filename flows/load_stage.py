@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 
 from agentark_core.cluster import ray_pool
 from agentark_core.config import EngineConfig, EvaluateConfig, ModelConfig
+from agentark_core.evaluation import STUDENT
 from agentark_core.ledger import to_parquet
 from agentark_core.ledger.files import write_durable
 from agentark_core.load import summary, view
@@ -65,10 +66,10 @@ def measure(
 
 
 def timed(specs: Mapping[str, DebateSpec]) -> dict[str, DebateSpec]:
-    """The methods that differ in what they ask of an engine: a sampled answer costs what a greedy one does, and a
-    debate is the same however it is read."""
+    """The methods that differ in what they ask of an engine, the student's first: a sampled answer costs what a greedy
+    one does, and a debate is the same however it is read."""
     chosen: dict[str, DebateSpec] = {}
-    for name, spec in specs.items():
+    for name, spec in sorted(specs.items(), key=lambda item: item[0] != STUDENT):
         asked = {other.fingerprint for other in chosen.values()}
         if not name.endswith((" sampled", " single")) and spec.fingerprint not in asked:
             chosen[name] = spec
@@ -76,10 +77,10 @@ def timed(specs: Mapping[str, DebateSpec]) -> dict[str, DebateSpec]:
 
 
 def metrics(report: LoadReport) -> dict[str, float]:
-    """For MLflow: `load/teacher debate/2 per s/e2e_p95_ms`; in a closed loop `load/teacher debate/closed/...`."""
+    """For MLflow: `load/teacher debate/2 per s/e2e_p95_ms`; also `.../closed loop/...` and `.../full batch/...`."""
     found: dict[str, float] = {}
     for row in report.rows:
-        at = f"load/{row.method}/" + ("closed" if row.rate is None else f"{row.rate:g} per s")
+        at = f"load/{row.method}/" + view.offered(row)
         found |= {f"{at}/e2e_p{100 * one.p:.0f}_ms": one.value for one in row.e2e_ms if one.value < float("inf")}
         found |= {f"{at}/ttft_p{100 * one.p:.0f}_ms": one.value for one in row.ttft_ms if one.value < float("inf")}
         found[f"{at}/engine_seconds_per_1000"] = row.engine_seconds_per_1000

@@ -22,6 +22,7 @@ from agentark_core.config import DebateConfig, EngineConfig, EvaluateConfig, Loa
 from agentark_core.discussion import Plan
 from agentark_core.engines.base import Prompt, Request
 from agentark_core.errors import EngineDied, EngineError
+from agentark_core.evaluation import STUDENT
 from agentark_core.load import footprint, summary, view
 from agentark_core.load.drive import Method, arrivals, run_load
 from agentark_core.load.query import Query, from_table, to_table
@@ -100,12 +101,15 @@ class Server:
         self.resets += 1
 
 
-def ask(server: Server, *, how: dict[str, Any] | None = None, rate: float | None = None, **load: Any) -> list[Query]:
+def ask(
+    server: Server, *, how: dict[str, Any] | None = None, rate: float | None = None, slots: int = 1, **load: Any
+) -> list[Query]:
     method = Method(
         name="m", plan=Plan(config=DebateConfig.model_validate(how or SINGLE), wording="general", base_seed=0)
     )
     config = LoadConfig.model_validate({"warmup": 0, **load})
-    return virtually(run_load(method, engine=server, problems=PROBLEMS, config=config, rate=rate, seed=3))  # type: ignore[arg-type]
+    engine: Any = server
+    return virtually(run_load(method, engine=engine, problems=PROBLEMS, config=config, rate=rate, slots=slots, seed=3))
 
 
 def test_arrivals_are_a_seeded_poisson_process_that_other_rates_stretch() -> None:
@@ -140,6 +144,16 @@ def test_in_a_closed_loop_the_next_query_begins_when_one_ends() -> None:
     assert [query.arrival_s for query in queries] == pytest.approx([0, 0, 1, 1, 2, 2])
     assert [query.end_s for query in queries] == pytest.approx([1, 1, 2, 2, 3, 3])
     assert all(query.rate is None for query in queries)
+
+
+def test_a_full_batch_takes_the_questions_that_count_and_keeps_every_slot_at_work() -> None:
+    server = Server(slots=3)
+    queries = ask(server, rate=float("inf"), queries=6, warmup=2, slots=3)
+    assert [query.number for query in queries] == [2, 3, 4, 5, 6, 7] and all(query.counted for query in queries)
+    assert [query.end_s for query in queries] == pytest.approx([1, 1, 1, 2, 2, 2])
+    (row,) = summarise(queries, LoadConfig(p95_ms=1))
+    assert row.throughput == pytest.approx(3) and row.engine_seconds_per_1000 == pytest.approx(1_000 / 3)
+    assert row.steady and not row.gates, "its latency is nobody's"
 
 
 def test_a_stall_is_seen_by_all_that_were_due_meanwhile_and_by_one_of_a_closed_loop() -> None:
@@ -313,6 +327,7 @@ def report_of(rows: list[LoadRow], **config: Any) -> LoadReport:
 def test_a_report_survives_strict_json_and_a_table_of_records_survives_parquet(tmp_path: Path) -> None:
     queries = [query(n, latency_ms=n + 1, status="failed" if n < 3 else "answered") for n in range(60)]
     queries += [query(n, method="debate", rate=None, first_token_s=None) for n in range(7)]
+    queries += [query(n, method="debate", rate=float("inf")) for n in range(7)]
     report = report_of(summarise(queries, LoadConfig(p95_ms=80)), p95_ms=80)
     text = json.dumps(summary.to_json(report), allow_nan=False)
     assert summary.from_json(json.loads(text)) == report
@@ -335,16 +350,19 @@ def test_costs_are_held_against_the_debate_at_the_same_load() -> None:
 
 
 def test_the_tables_say_what_is_missing_lost_and_repeated() -> None:
-    queries = [query(n, problem_id=f"p-{n % 4}", status="no_answer" if n < 2 else "answered") for n in range(30)]
+    queries = [
+        query(n, method=STUDENT, problem_id=f"p-{n % 4}", status="no_answer" if n < 2 else "answered")
+        for n in range(30)
+    ]
     report = report_of(summarise(queries, LoadConfig(p95_ms=80, p99_ms=200)))
     text = view.render_markdown(report)
     assert "## Latency and cost under load" in text and "- (n = 30)" in text.replace("\\", "")
-    said = view.points(report)
-    assert said == [
-        "m, at 1 queries/s: p95 1.0 [1.0, -] ms against 80 ms: not shown",
-        "m, at 1 queries/s: p99 - (n = 30) ms against 200 ms: not shown",
-        "m, at 1 queries/s: of 30 queries 2 no_answer",
-        "m, at 1 queries/s: 4 questions for 30 queries, so prompts repeat and are cached",
+    assert "p95 not shown, p99 not shown" in text
+    assert view.points(report) == [
+        f"{STUDENT}, 1 per s: p95 1.0 [1.0, -] ms against 80 ms: not shown",
+        f"{STUDENT}, 1 per s: p99 - (n = 30) ms against 200 ms: not shown",
+        f"{STUDENT}, 1 per s: of 30 queries 2 no_answer",
+        f"{STUDENT}, 1 per s: 4 questions for 30 queries, so prompts repeat and are cached",
     ]
 
 
@@ -405,3 +423,5 @@ def test_what_has_no_latency_or_two_kinds_of_load_is_refused() -> None:
         LoadConfig(rates=[1.0], concurrency=4)
     with pytest.raises(ValueError, match="twice"):
         LoadConfig(rates=[1.0, 1.0])
+    with pytest.raises(ValueError, match="finite"):
+        LoadConfig(rates=[float("inf")])

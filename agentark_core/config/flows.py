@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from agentark_core.config.base import Name, Section
 from agentark_core.config.debates import (
@@ -76,7 +76,7 @@ class LoadConfig(Section):
 
     queries: int = Field(0, ge=0, description="Queries that count, of each method at each rate; 0 measures nothing.")
     warmup: int = Field(10, ge=0, description="Queries before them that do not count.")
-    rates: list[PositiveFloat] = Field(
+    rates: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         default_factory=lambda: [],
         description="Offered loads in queries a second: open loop, Poisson arrivals. Empty: closed loop.",
     )

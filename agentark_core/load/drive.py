@@ -4,6 +4,9 @@ Open loop (rates): queries arrive when they are due, whether or not earlier ones
 users do, and latency counts from when a query was due. In a closed loop a slow answer delays the next question, so a
 stall is seen by one query instead of by all that would have come meanwhile ("coordinated omission"); it says how long
 one answer takes with so many at a time, not what users of a busy service wait.
+
+At the rate infinity a closed loop of as many queries as the engine has slots keeps its batch full: what a query costs
+there is what it costs at best.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
@@ -98,15 +102,23 @@ def arrivals(number: int, *, rate: float, seed: int) -> list[float]:
 
 
 async def run_load(
-    method: Method, *, engine: Engine, problems: Sequence[Problem], config: LoadConfig, rate: float | None, seed: int
+    method: Method,
+    *,
+    engine: Engine,
+    problems: Sequence[Problem],
+    config: LoadConfig,
+    rate: float | None,
+    slots: int = 1,
+    seed: int = 0,
 ) -> list[Query]:
-    """All queries of one method at one rate (None: closed loop), in the order of arrival, warm-up first.
+    """All queries of one method at one rate (see Query.rate), in the order of arrival, warm-up first.
 
-    Questions are taken in order, and again from the first where there are too few. Raises EngineDied; any other error
-    of an engine is the end of its query alone.
+    slots: queries at a time at the rate infinity, which has no warm-up. seed: of the arrivals. Questions are taken in
+    order, and again from the first where there are too few. Raises EngineDied; any other error of an engine is the end
+    of its query alone.
     """
     await engine.reset_prefix_cache()
-    number = config.warmup + config.queries
+    numbers = range(config.warmup if rate == inf else 0, config.warmup + config.queries)
     began = _now()
 
     async def ask(index: int, due: float) -> Query:
@@ -128,18 +140,19 @@ async def run_load(
         await asyncio.sleep(due - _now())
         return [await ask(index, due)]
 
-    if rate is None:
-        waiting = iter(range(number))
-        asked = [client(waiting) for _ in range(config.concurrency)]
+    if rate is None or rate == inf:
+        waiting = iter(numbers)
+        asked = [client(waiting) for _ in range(slots if rate else config.concurrency)]
     else:
-        asked = [user(index, began + due) for index, due in enumerate(arrivals(number, rate=rate, seed=seed))]
+        due_s = arrivals(len(numbers), rate=rate, seed=seed)
+        asked = [user(index, began + due) for index, due in zip(numbers, due_s, strict=True)]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in asked]
     except ExceptionGroup as group_error:
         raise group_error.exceptions[0] from None
     queries = sorted((query for task in tasks for query in task.result()), key=lambda query: query.number)
-    assert [query.number for query in queries] == list(range(number)), "every query has its record"
+    assert [query.number for query in queries] == list(numbers), "every query has its record"
     return queries
 
 

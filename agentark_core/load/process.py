@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,17 @@ async def measure(job: dict[str, Any]) -> None:
     try:
         cold_start_s = await _first_token(methods[0], engine=engine, problem=problems[0])
         queries: list[Query] = []
-        rates: list[float | None] = [*load.rates] or [None]
+        rates: tuple[float | None, ...] = (*load.rates, inf) if load.rates else (None, inf)
         for rate in rates:
             for method in methods:
                 queries += await run_load(
-                    method, engine=engine, problems=problems, config=load, rate=rate, seed=job["seed"]
+                    method,
+                    engine=engine,
+                    problems=problems,
+                    config=load,
+                    rate=rate,
+                    slots=config.max_num_seqs,
+                    seed=job["seed"],
                 )
         here, _ = model_files.source(model, config)
         local = config.kind == "vllm" and here is not None
@@ -83,7 +90,7 @@ async def _first_token(method: Method, *, engine: Engine, problem: Problem) -> f
 
     once = LoadConfig(queries=1, warmup=0)
     began = time.time()
-    (query,) = await run_load(method, engine=engine, problems=[problem], config=once, rate=None, seed=0)
+    (query,) = await run_load(method, engine=engine, problems=[problem], config=once, rate=None)
     if query.status == "failed":
         raise AgentArkError(f"{method.name}: the first query failed: {query.reason}")
     first_s = query.end_s if query.first_token_s is None else query.first_token_s

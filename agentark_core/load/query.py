@@ -21,7 +21,8 @@ Status = Literal["answered", "no_answer", "failed"]
 class Query:
     """One query. Times are in seconds since its load began.
 
-    rate: offered queries a second; None in a closed loop. counted: not warm-up. arrival_s: when it was due, which is
+    rate: offered queries a second; None in a closed loop; infinite where as many queries as the engine has slots are at
+    work all the time. counted: not warm-up. arrival_s: when it was due, which is
     where its latency begins; sent_s: when it was begun. first_token_s: when the first token of the answer was there.
     Where one call answers (a single call, a summariser, a judge), it is the first token of that call; a vote of several
     is not known before its last call ends, so it is end_s. None where nothing was generated, or answers come whole.

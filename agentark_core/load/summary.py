@@ -36,7 +36,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadRow:
-    """One method at one rate (None: closed loop).
+    """One method at one rate (None: closed loop; infinite: a full batch, which has no gates).
 
     n: queries that count = sum of statuses. e2e_ms, ttft_ms: percentiles p50, p95, p99, those left out that n is too
     small for; ttft_ms is empty where answers come whole. tpot_ms: median over queries. throughput: ended queries a
@@ -73,7 +73,7 @@ class LoadRow:
     @property
     def steady(self) -> bool:
         """Whether the load was long enough, and not too much, to say what a longer one would show."""
-        return self.rate is None or self.open_at_end <= STEADY
+        return self.rate is None or self.rate == inf or self.open_at_end <= STEADY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +92,14 @@ class LoadReport:
 
 
 def summarise(queries: Sequence[Query], config: LoadConfig) -> list[LoadRow]:
-    """A row for each method and rate, in the order of the records."""
+    """A row for each method and rate, by rate, in the order of the records."""
     groups: dict[tuple[str, float | None], list[Query]] = {}
     for query in queries:
         if query.counted:
             groups.setdefault((query.method, query.rate), []).append(query)
     return [
         _row(found, others=[q for q in queries if not q.counted and (q.method, q.rate) == key], config=config)
-        for key, found in groups.items()
+        for key, found in sorted(groups.items(), key=lambda group: group[0][1] or 0.0)
     ]
 
 
@@ -108,7 +108,7 @@ def _row(counted: Sequence[Query], *, others: Sequence[Query], config: LoadConfi
     start, last, end = counted[0].arrival_s, counted[-1].arrival_s, max(query.end_s for query in counted)
     ttft = [query.ttft_s for query in counted]
     tpot = [query.tpot_s for query in counted if query.tpot_s is not None]
-    limits = {0.95: config.p95_ms, 0.99: config.p99_ms}
+    limits = {} if counted[0].rate == inf else {0.95: config.p95_ms, 0.99: config.p99_ms}
     within_ms = min((limit for limit in limits.values() if limit), default=None)
     span_s = max(end - start, 1e-9)
     e2e_ms = _percentiles([1e3 * query.latency_s for query in counted])
@@ -158,7 +158,7 @@ def _covered(spans: Sequence[tuple[float, float]], *, start: float, end: float) 
 
 
 def to_json(report: LoadReport) -> dict[str, Any]:
-    """Plain data for strict JSON, in which an infinite number is null; `from_json` is its inverse."""
+    """Plain data for strict JSON, where an infinite figure is null and an infinite rate "inf"; see `from_json`."""
     return {
         "config": report.config.model_dump(mode="json"),
         "rows": [_row_to_json(row) for row in report.rows],
@@ -178,7 +178,7 @@ def from_json(data: Mapping[str, Any]) -> LoadReport:
 
 
 def _row_to_json(row: LoadRow) -> dict[str, Any]:
-    data: dict[str, Any] = asdict(row)
+    data: dict[str, Any] = asdict(row) | {"rate": "inf" if row.rate == inf else row.rate}
     for name in ("e2e_ms", "ttft_ms"):
         data[name] = [
             {key: None if value == inf else max(value, 0.0) if key == "low" else value for key, value in one.items()}
@@ -195,5 +195,6 @@ def _row_from_json(data: Mapping[str, Any]) -> LoadRow:
 
     derived = ("engine_seconds_per_1000", "steady")
     fields = {key: value for key, value in data.items() if key not in derived}
+    fields["rate"] = None if data["rate"] is None else float(data["rate"])
     fields |= {name: tuple(read(one) for one in data[name]) for name in ("e2e_ms", "ttft_ms")}
     return LoadRow(**fields | {"gates": tuple(Gate(**gate) for gate in data["gates"])})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import inf
 
 from agentark_core import terminal
+from agentark_core.evaluation import STUDENT
 from agentark_core.load.footprint import Footprint
 from agentark_core.load.summary import LoadReport, LoadRow
 from agentark_core.page import Section, Table, render_sections
@@ -15,7 +16,7 @@ from agentark_core.terminal import counts
 TITLE = "Latency and cost under load"
 _LATENCY = (
     "method",
-    "offered, queries/s",
+    "load",
     "n",
     "TTFT p50, ms",
     "E2E p50, ms [95 %]",
@@ -25,10 +26,12 @@ _LATENCY = (
     "ended, queries/s",
     "goodput, queries/s",
     "steady",
+    "gates",
 )
 _COST = (
     "method",
-    "offered, queries/s",
+    "load",
+    "ended, queries/s",
     "engine seconds / 1,000 queries",
     "of the debate's, %",
     "prompt tokens / query",
@@ -38,6 +41,7 @@ _COST = (
 )
 _MODELS = (
     "model",
+    "methods",
     "parameters",
     "weights, MB",
     "peak memory, MB",
@@ -46,6 +50,7 @@ _MODELS = (
     "CPUs",
     "load average before",
 )
+_WIDTH = 160
 _LATENCY_NOTE = (
     "From when a query was due to its first token (TTFT) and its end (E2E); a failed query is infinitely slow. TTFT of "
     "a vote is its end: there is no answer before. Intervals: order statistics, which take queries as independent; -: "
@@ -55,7 +60,9 @@ _LATENCY_NOTE = (
 )
 _COST_NOTE = (
     "Engine seconds: time in which the engine had a query, from the first arrival to the last end; times the GPUs of "
-    "an engine, GPU seconds. An engine with little to do has small batches, so compare methods at the same load."
+    "an engine, GPU seconds. An engine with little to do is busy with small batches, so compare methods at the same "
+    "load. Full batch: as many queries at a time as the engine has slots; its throughput is the capacity, its cost the "
+    "least."
 )
 _MODELS_NOTE = (
     "One fresh process a model: peak memory is the sum of the peaks of its processes, key-value cache and the client "
@@ -66,18 +73,19 @@ _MODELS_NOTE = (
 def tables(report: LoadReport) -> list[Table]:
     """Latency, cost, models."""
     return [
-        Table(headers=_LATENCY, rows=[_latency(row) for row in report.rows], note=_LATENCY_NOTE),
+        Table(headers=_LATENCY, rows=[_latency(row) for row in report.rows if row.rate != inf], note=_LATENCY_NOTE),
         Table(headers=_COST, rows=[_cost(row, report=report) for row in report.rows], note=_COST_NOTE),
-        Table(headers=_MODELS, rows=[_model(model) for model in report.models], note=_MODELS_NOTE),
+        Table(headers=_MODELS, rows=[_model(model) for model in report.models], left=2, note=_MODELS_NOTE),
     ]
 
 
 def points(report: LoadReport) -> list[str]:
-    """The gates, and what was lost or late."""
+    """The student's gates, and what was lost or repeated."""
     lines = [
         f"{row.method}, {offered(row)}: p{100 * gate.p:.0f} {_of(row.e2e_ms, gate.p, n=row.n)} ms against "
         f"{gate.limit_ms:g} ms: {gate.judgement}"
         for row in report.rows
+        if row.method == STUDENT
         for gate in row.gates
     ]
     for row in report.rows:
@@ -88,12 +96,12 @@ def points(report: LoadReport) -> list[str]:
                 f"{row.method}, {offered(row)}: {row.questions:,} questions for {row.n:,} queries, so prompts repeat "
                 "and are cached"
             )
-    return list(dict.fromkeys(lines))
+    return lines
 
 
 def offered(row: LoadRow) -> str:
-    """ "at 2 queries/s"."""
-    return "closed loop" if row.rate is None else f"at {row.rate:g} queries/s"
+    """The load in words."""
+    return "closed loop" if row.rate is None else "full batch" if row.rate == inf else f"{row.rate:g} per s"
 
 
 def section(report: LoadReport, *, figures: Sequence[str] = ()) -> Section:
@@ -109,6 +117,7 @@ def render_markdown(report: LoadReport) -> str:
 def render_text(report: LoadReport) -> str:
     """For a terminal."""
     page = terminal.page()
+    page.width = _WIDTH
     for shown in tables(report):
         made = terminal.table(*shown.headers)
         for row in shown.rows:
@@ -123,7 +132,7 @@ def render_text(report: LoadReport) -> str:
 def _latency(row: LoadRow) -> tuple[str, ...]:
     return (
         row.method,
-        "closed loop" if row.rate is None else f"{row.rate:g}",
+        offered(row),
         f"{row.n:,}",
         _ms(row.ttft_ms[0].value) if row.ttft_ms else "-",
         *(_of(row.e2e_ms, p, n=row.n) for p in (0.5, 0.95, 0.99)),
@@ -131,6 +140,7 @@ def _latency(row: LoadRow) -> tuple[str, ...]:
         f"{row.throughput:.3g}",
         "-" if row.goodput is None else f"{row.goodput:.3g}",
         "yes" if row.steady else f"no, {100 * row.open_at_end:.0f} % open",
+        ", ".join(f"p{100 * gate.p:.0f} {gate.judgement}" for gate in row.gates) or "-",
     )
 
 
@@ -138,7 +148,8 @@ def _cost(row: LoadRow, *, report: LoadReport) -> tuple[str, ...]:
     share = report.costs_of_reference(row)
     return (
         row.method,
-        "closed loop" if row.rate is None else f"{row.rate:g}",
+        offered(row),
+        f"{row.throughput:.3g}",
         f"{row.engine_seconds_per_1000:,.1f}",
         "-" if share is None else f"{100 * share:.1f}",
         f"{row.prompt_tokens:,.1f}",
@@ -150,7 +161,8 @@ def _cost(row: LoadRow, *, report: LoadReport) -> tuple[str, ...]:
 
 def _model(model: Footprint) -> tuple[str, ...]:
     return (
-        f"{model.model} ({', '.join(model.methods)})",
+        model.model,
+        ", ".join(model.methods),
         "-" if model.parameters is None else f"{model.parameters:,}",
         *("-" if size is None else f"{size / 1e6:,.1f}" for size in (model.size_bytes, model.peak_rss_bytes)),
         "-" if model.gpu_bytes is None else f"{model.gpu_bytes / 1e6:,.0f}",

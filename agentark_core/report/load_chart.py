@@ -19,8 +19,9 @@ def figures(report: LoadReport) -> list[str]:
 def by_rate(report: LoadReport) -> str:
     """E2E latency of every method against the rate at which queries arrive, both on log scales; hollow: not steady."""
     methods: dict[str, list[LoadRow]] = {}
-    for row in sorted(report.rows, key=lambda row: row.rate or 0.0):
-        methods.setdefault(row.method, []).append(row)
+    for row in report.rows:
+        if row.rate in report.config.rates:
+            methods.setdefault(row.method, []).append(row)
     label = "Chart of end-to-end latency against offered load. " + " ".join(
         f"{method}: " + ", ".join(_said(row) for row in rows) + "." for method, rows in methods.items()
     )
