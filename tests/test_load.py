@@ -281,7 +281,7 @@ def test_failed_queries_make_percentiles_worse_and_can_only_fail_a_gate() -> Non
 def test_engine_seconds_are_those_with_a_query_between_first_arrival_and_last_end() -> None:
     spans = [(0.0, 1.0), (0.5, 2.0), (3.0, 4.0), (3.1, 3.2)]
     queries = [query(n, arrival_s=a, sent_s=a, end_s=b) for n, (a, b) in enumerate(spans, start=1)]
-    (row,) = summarise([query(0, counted=False, arrival_s=-1.0, sent_s=-1.0, end_s=0.2), *queries], LoadConfig())
+    (row,) = summarise([query(0, counted=False, arrival_s=-2.0, sent_s=-2.0, end_s=-1.0), *queries], LoadConfig())
     assert row.busy_s == pytest.approx(3.0) and row.engine_seconds_per_1000 == pytest.approx(750)
     assert row.throughput == pytest.approx(4 / 4.0)
     assert (row.prompt_tokens, row.cached_tokens, row.completion_tokens, row.calls) == (10, 4, 5, 2)

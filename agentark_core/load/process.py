@@ -103,12 +103,15 @@ def _write(out: Path, *, queries: list[Query], found: footprint.Footprint) -> No
 
 
 def _end_with_owner() -> None:
-    """End this process once standard input is at its end."""
+    """End this process and its engine once standard input is at its end."""
+    import psutil
 
     def watch() -> None:
         # Not sys.stdin: a thread that holds its lock makes the interpreter's end a fatal error.
         while os.read(0, 1):
             pass
+        for child in psutil.Process().children(recursive=True):
+            child.kill()  # an engine that is still starting does not notice that its owner is gone
         os._exit(1)
 
     threading.Thread(target=watch, name="end-with-owner", daemon=True).start()

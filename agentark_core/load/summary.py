@@ -14,6 +14,7 @@ from math import inf
 from typing import Any
 
 from agentark_core.config import LoadConfig
+from agentark_core.engine_time import covered
 from agentark_core.load.footprint import Footprint
 from agentark_core.load.query import Query
 from agentark_core.statistics import Judgement, Quantile, below, quantile
@@ -126,7 +127,7 @@ def _row(counted: Sequence[Query], *, others: Sequence[Query], config: LoadConfi
         goodput=None
         if within_ms is None
         else sum(query.status == "answered" and 1e3 * query.latency_s < within_ms for query in counted) / span_s,
-        busy_s=_covered([(query.sent_s, query.end_s) for query in (*others, *counted)], start=start, end=end),
+        busy_s=covered((max(query.sent_s, start), min(query.end_s, end)) for query in (*others, *counted)),
         prompt_tokens=sum(query.prompt_tokens for query in counted) / n,
         cached_tokens=sum(query.cached_tokens for query in counted) / n,
         completion_tokens=sum(query.completion_tokens for query in counted) / n,
@@ -145,16 +146,6 @@ def _gate(e2e_ms: Sequence[Quantile], *, p: float, limit_ms: float) -> Gate:
     found = next((one for one in e2e_ms if one.p == p), None)
     judgement = below(limit_ms, low=found.low, high=found.high) if found else "not shown"
     return Gate(p=p, limit_ms=limit_ms, judgement=judgement)
-
-
-def _covered(spans: Sequence[tuple[float, float]], *, start: float, end: float) -> float:
-    """Seconds between start and end that at least one span covers."""
-    covered, until = 0.0, start
-    for begin, stop in sorted(spans):
-        begin, stop = max(begin, until), min(stop, end)
-        if stop > begin:
-            covered, until = covered + stop - begin, stop
-    return covered
 
 
 def to_json(report: LoadReport) -> dict[str, Any]:
