@@ -161,10 +161,28 @@ def evaluate_model(
             "made_from": {name: {"debates": spec.fingerprint, "answer": answer} for name, spec, answer in methods},
         }
         folder = gather.folder(home, config.run.name)
-        written = partial(
-            write_evaluation, report, folder=folder, learned=learned or [], robustness=robustness, made_from=made_from
-        )
-        paths = written(load=None)
+        prose = {name: score_prose(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods}
+        scores = _write_scores(prose, problems=problems, config=config, home=home) if any(prose.values()) else []
+
+        def publish(load: LoadReport | None) -> list[Path]:
+            made = write_evaluation(
+                report,
+                folder=folder,
+                learned=learned or [],
+                robustness=robustness,
+                load=load,
+                made_from=made_from,
+            )
+            made += write_report(config.run.name, home=home, run=run)
+            for path in (*made, *scores):
+                run.log_artifact(path)
+            return [*made, *scores]
+
+        paths = publish(None)
+        for (name, spec, _), row in zip(methods, report.rows, strict=True):
+            model_id = run.log_model(name=name, revision=spec.model_revision, path=spec.model.path)
+            run.log_metrics({f"accuracy/{name}": row.accuracy}, model_id=model_id, dataset=dataset)
+        # Last, when everything else is safe.
         load = load_stage.measure(
             {name: spec for name, spec, _ in methods},
             config=config,
@@ -173,17 +191,9 @@ def evaluate_model(
             out=folder / "load.parquet",
         )
         if load is not None:
-            paths = [*written(load=load), folder / "load.parquet"]
+            paths = [*publish(load), folder / "load.parquet"]
+            run.log_artifact(folder / "load.parquet")
             run.log_metrics(load_stage.metrics(load), dataset=dataset)
-        prose = {name: score_prose(name, spec=spec, answer=answer, home=home) for name, spec, answer in methods}
-        if any(prose.values()):
-            paths += _write_scores(prose, problems=problems, config=config, home=home)
-        paths += write_report(config.run.name, home=home, run=run)
-        for path in paths:
-            run.log_artifact(path)
-        for (name, spec, _), row in zip(methods, report.rows, strict=True):
-            model_id = run.log_model(name=name, revision=spec.model_revision, path=spec.model.path)
-            run.log_metrics({f"accuracy/{name}": row.accuracy}, model_id=model_id, dataset=dataset)
     get_run_logger().info("\n%s\n%s", evaluation_report.render_text(report), robustness.text)
     create_markdown_artifact(_markdown(report, learned or [], robustness, load), key="evaluation")
     return {"report": evaluation.to_json(report), "paths": [str(path) for path in paths]}

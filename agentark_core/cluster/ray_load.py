@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agentark_core.cluster.ray_pool import connect
 from agentark_core.config import EngineConfig
-from agentark_core.errors import AgentArkError, ConfigError, EngineError
+from agentark_core.errors import ConfigError, EngineError
 from agentark_core.load.process import FAILED
 
 
@@ -35,7 +35,7 @@ def measure(job: Path, *, engine: EngineConfig) -> None:
     except ray.exceptions.WorkerCrashedError as error:
         raise EngineError(f"{job.with_suffix('.log')}: the process that held the load measurement died") from error
     if status == FAILED:
-        raise AgentArkError(words)
+        raise EngineError(words)
     if status:
         raise EngineError(f"the load measurement ended with status {status}: {words}; see {job.with_suffix('.log')}")
 

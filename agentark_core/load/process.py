@@ -24,7 +24,7 @@ from agentark_core.config import DebateConfig, EngineConfig, LoadConfig, ModelCo
 from agentark_core.discussion import Plan
 from agentark_core.engines.base import Engine
 from agentark_core.engines.opening import open_engine
-from agentark_core.errors import AgentArkError
+from agentark_core.errors import AgentArkError, EngineError
 from agentark_core.ledger import Store, atomic_write_json, to_parquet
 from agentark_core.load import footprint
 from agentark_core.load.drive import Method, run_load
@@ -92,7 +92,7 @@ async def _first_token(method: Method, *, engine: Engine, problem: Problem) -> f
     began = time.time()
     (query,) = await run_load(method, engine=engine, problems=[problem], config=once, rate=None)
     if query.status == "failed":
-        raise AgentArkError(f"{method.name}: the first query failed: {query.reason}")
+        raise EngineError(f"{method.name}: the first query failed: {query.reason}")
     first_s = query.end_s if query.first_token_s is None else query.first_token_s
     return began + first_s - psutil.Process().create_time()
 
