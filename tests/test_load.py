@@ -366,6 +366,13 @@ def test_the_tables_say_what_is_missing_lost_and_repeated() -> None:
     ]
 
 
+@pytest.mark.parametrize(("late_ms", "latency_ms", "said"), [(30, 100, True), (30, 400, False), (15, 100, False)])
+def test_a_client_that_was_late_is_pointed_out(late_ms: float, latency_ms: float, said: bool) -> None:
+    queries = [query(n, latency_ms=latency_ms, sent_s=n + (late_ms / 1e3 if n == 7 else 0)) for n in range(20)]
+    lines = view.points(report_of(summarise(queries, LoadConfig())))
+    assert any("begun 30.0 ms late" in line for line in lines) == said
+
+
 def test_the_chart_has_every_method_and_rate_and_needs_two_rates() -> None:
     queries = [
         query(n, method=method, rate=rate, latency_ms=30 / rate)

@@ -51,6 +51,8 @@ _MODELS = (
     "load average before",
 )
 _WIDTH = 160
+LATE_MS, LATE = 20.0, 0.1
+"""A query that is begun later than this, and later than this share of the median latency, is pointed out."""
 _LATENCY_NOTE = (
     "From when a query was due to its first token (TTFT) and its end (E2E); a failed query is infinitely slow. TTFT of "
     "a vote is its end: there is no answer before. Intervals: order statistics, which take queries as independent; -: "
@@ -80,7 +82,7 @@ def tables(report: LoadReport) -> list[Table]:
 
 
 def points(report: LoadReport) -> list[str]:
-    """The student's gates, and what was lost or repeated."""
+    """The student's gates, and what was lost, late or repeated."""
     lines = [
         f"{row.method}, {offered(row)}: p{100 * gate.p:.0f} {_of(row.e2e_ms, gate.p, n=row.n)} ms against "
         f"{gate.limit_ms:g} ms: {gate.judgement}"
@@ -91,6 +93,11 @@ def points(report: LoadReport) -> list[str]:
     for row in report.rows:
         if lost := {name: number for name, number in row.statuses.items() if name != "answered"}:
             lines.append(f"{row.method}, {offered(row)}: of {row.n:,} queries {counts(lost)}")
+        if row.late_ms > max(LATE_MS, LATE * row.e2e_ms[0].value if row.e2e_ms else 0.0) and row.rate != inf:
+            lines.append(
+                f"{row.method}, {offered(row)}: a query was begun {_ms(row.late_ms)} ms late: the machine was too "
+                "busy to send it in time, and its latencies are more than the engine's"
+            )
         if row.questions < row.n:
             lines.append(
                 f"{row.method}, {offered(row)}: {row.questions:,} questions for {row.n:,} queries, so prompts repeat "
