@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agentark_core import engine_time
+from agentark_core import cli, engine_time
 from agentark_core.arkling import model_path
 from agentark_core.config import EvaluateConfig
 from agentark_core.stored import debate_runs, debate_store
@@ -54,7 +54,7 @@ def main() -> None:
         load_average, started = os.getloadavg()[0], time.monotonic()
         numbers = ["--questions", str(options.questions), "--models", str(options.models)]
         command = [sys.executable, __file__, *numbers, "--in-home", str(home)]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        subprocess.run(command, check=True, stdout=sys.stderr, env=cli.ENVIRONMENT | os.environ)
         seconds = time.monotonic() - started
         parts = json.loads((home / "parts.json").read_text(encoding="utf-8"))
     parts["rest"] = seconds - sum(parts.values())
