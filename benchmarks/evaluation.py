@@ -53,8 +53,11 @@ def main() -> None:
             variant(home, number)
         load_average, started = os.getloadavg()[0], time.monotonic()
         numbers = ["--questions", str(options.questions), "--models", str(options.models)]
+        # A Prefect home of its own: cold, and with no task runs but ours.
+        environment = cli.ENVIRONMENT | os.environ | {"PREFECT_HOME": str(home / "prefect")}
+        environment.pop("PREFECT_API_URL", None)
         command = [sys.executable, __file__, *numbers, "--in-home", str(home)]
-        subprocess.run(command, check=True, stdout=sys.stderr, env=cli.ENVIRONMENT | os.environ)
+        subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
         seconds = time.monotonic() - started
         parts = json.loads((home / "parts.json").read_text(encoding="utf-8"))
     parts["rest"] = seconds - sum(parts.values())
