@@ -341,18 +341,21 @@ def pretrain(
     raise typer.Exit(main(["--model", model, "--out", str(out), "--tokens", str(tokens), "--seed", str(seed)]))
 
 
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Telemetry of the parts stays off unless the user turns it on. On a busy laptop Prefect's temporary server needs more
+than its default 20 s."""
+
+
 def main() -> None:
     """Entry point: errors that the user can mend become one line and an exit code."""
-    # Telemetry of the parts stays off unless the user turns it on. On a busy laptop Prefect's temporary server needs
-    # more than its default 20 s.
-    for name, value in {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-    }.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         app()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +52,24 @@ def engine_seconds(run_root: Path) -> float:
 
 def wall_seconds(run_root: Path) -> float:
     """Seconds in which at least one engine worked on this run, over all its starts."""
-    spans = sorted(
-        (datetime.fromisoformat(each["started_at"]), datetime.fromisoformat(each["updated_at"]))
-        for each in _usage(run_root)
+    return covered(
+        [
+            (
+                datetime.fromisoformat(each["started_at"]).timestamp(),
+                datetime.fromisoformat(each["updated_at"]).timestamp(),
+            )
+            for each in _usage(run_root)
+        ]
     )
-    seconds = 0.0
-    until = None
-    for start, end in spans:
-        if until is None or end > until:
-            seconds += (end - (start if until is None else max(start, until))).total_seconds()
-            until = end
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds that at least one span of (start, end) covers."""
+    seconds, until = 0.0, -inf
+    for start, end in sorted(spans):
+        begin = max(start, until)
+        if end > begin:
+            seconds, until = seconds + end - begin, end
     return seconds
 
 

@@ -55,7 +55,12 @@ class Section:
 
 def render_markdown(title: str, sections: Sequence[Section]) -> str:
     """GitHub Markdown."""
-    parts = [f"# {inline(title)}"]
+    return f"# {inline(title)}\n\n{render_sections(sections)}"
+
+
+def render_sections(sections: Sequence[Section]) -> str:
+    """The same without the title."""
+    parts = []
     for section in sections:
         parts.append(f"## {inline(section.title)}")
         parts.append("\n".join(f"- {inline(point, limit=1_000)}" for point in section.points))

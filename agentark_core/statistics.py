@@ -7,6 +7,7 @@ one value of that question here; several seeds are combined in seeds.py. Shapes:
   different questions: his method of the same year for independent shares;
 - any other value of a question, and ratios: percentile bootstrap over questions (Efron and Tibshirani 1993, chapter
   13), RESAMPLES resamples with a stated seed; of two methods always the same questions (paired);
+- quantiles: order statistics (Conover 1999);
 - tests: exact McNemar (1947); Holm (1979) over many;
 - what a test could have found: the difference at which the exact McNemar test has 80 % power.
 """
@@ -17,6 +18,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, sqrt
+from typing import Literal
 
 import numpy as np
 
@@ -42,6 +44,25 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantile:
+    """A quantile with its 95 % interval, over n values; a limit that so few values do not have is infinite."""
+
+    p: float
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+Judgement = Literal["pass", "fail", "not shown"]
+
+
+def below(limit: float, *, low: float, high: float) -> Judgement:
+    """Whether an interval shows that something is below a limit, or at or above it."""
+    return "pass" if high < limit else "fail" if low >= limit else "not shown"
 
 
 def share(successes: int, n: int) -> Estimate:
@@ -169,6 +190,29 @@ def of_questions(value: Callable[[Array], float], questions: Sequence[str], *, n
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return Estimate(
         value=value(np.ones(len(of_unit))), low=float(low), high=float(high), n=len(of_unit) if n is None else n
+    )
+
+
+def quantile(values: Values, p: float) -> Quantile | None:
+    """The p-quantile, 0 < p < 1: the least value that at least a share p of the values does not exceed.
+
+    The interval is that of order statistics (Conover 1999, section 3.2), which asks nothing of the distribution but
+    that the values are independent. Values may be infinite. None below 1 / (1 - p) values, where the highest of them
+    would pass for it.
+    """
+    from scipy.stats import quantile_test
+
+    ordered = np.sort(np.asarray(values, dtype=float))
+    n = len(ordered)
+    if n * (1 - p) < 1 - 1e-9:
+        return None
+    limits = quantile_test(ordered, p=p).confidence_interval(confidence_level=1 - ALPHA)
+    return Quantile(
+        p=p,
+        value=float(np.quantile(ordered, p, method="inverted_cdf")),
+        low=-np.inf if np.isnan(limits.low) else float(limits.low),
+        high=np.inf if np.isnan(limits.high) else float(limits.high),
+        n=n,
     )
 
 

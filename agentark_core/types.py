@@ -73,7 +73,8 @@ class Generation:
 
     text is the final solution; thinking is what a reasoning model wrote before it (between its thinking tags).
     finish_reason: stop | length | repetition | over_context | engine_poison. cost: what a provider asks for it, in the
-    currency of the configured prices.
+    currency of the configured prices. ttft_s: seconds from the call to its first token (time to first token, with the
+    time in the engine's queue); None where answers come whole.
     """
 
     text: str
@@ -83,6 +84,7 @@ class Generation:
     finish_reason: str
     thinking: str = ""
     cost: float = 0.0
+    ttft_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from agentark_core.config import DebateConfig, EngineConfig, EvaluateConfig, Mod
 from agentark_core.evaluation import STUDENT
 from agentark_core.judge import setup
 from agentark_core.ledger import Store, atomic_write_text
+from agentark_core.load import summary, view
+from agentark_core.load.summary import LoadReport
 from agentark_core.report import gather, write
 from agentark_core.rounds import Answer
 from agentark_core.text_metrics import check_bertscore
-from flows import robustness_stage, stage
+from flows import load_stage, robustness_stage, stage
 from flows.debate_stage import complete_debates
 from flows.robustness_stage import Robustness
 from tasks.evaluation_tasks import equal_tokens, score, score_prose
@@ -125,7 +128,7 @@ def evaluate_model(
         for model in dict.fromkeys(spec.model for _, spec, _ in methods):
             specs = {spec.name: spec for _, spec, _ in methods if spec.model == model}
             specs |= {spec.name: spec for spec in perturbed.specs if spec.model == model}
-            engine = engine_of(config, model=model)
+            engine = engine_of(config, model)
             complete_debates(list(specs.values()), model=model, engine=engine, home=home, judge=judge)
         judge_key = judge.key if judge else None
         results = [score(name, spec=spec, answer=answer, home=home, judge=judge_key) for name, spec, answer in methods]
@@ -156,24 +159,45 @@ def evaluate_model(
             "made_from": {name: {"debates": spec.fingerprint, "answer": answer} for name, spec, answer in methods},
         }
         folder = gather.folder(home, config.run.name)
-        paths = write_evaluation(
-            report, folder=folder, learned=learned or [], robustness=robustness, made_from=made_from
-        )
         bert_score = config.evaluation.bert_score
         prose = {
             name: score_prose(name, spec=spec, answer=answer, home=home, bert_score=bert_score)
             for name, spec, answer in methods
         }
-        if any(prose.values()):
-            paths += _write_scores(prose, problems=problems, config=config, home=home)
-        paths += write_report(config.run.name, home=home, run=run)
-        for path in paths:
-            run.log_artifact(path)
+        scores = _write_scores(prose, problems=problems, config=config, home=home) if any(prose.values()) else []
+
+        def publish(load: LoadReport | None) -> list[Path]:
+            made = write_evaluation(
+                report,
+                folder=folder,
+                learned=learned or [],
+                robustness=robustness,
+                load=load,
+                made_from=made_from,
+            )
+            made += write_report(config.run.name, home=home, run=run)
+            for path in (*made, *scores):
+                run.log_artifact(path)
+            return [*made, *scores]
+
+        paths = publish(None)
         for (name, spec, _), row in zip(methods, report.rows, strict=True):
             model_id = run.log_model(name=name, revision=spec.model_revision, path=spec.model.path)
             run.log_metrics({f"accuracy/{name}": row.accuracy}, model_id=model_id, dataset=dataset)
+        # Last, when everything else is safe.
+        load = load_stage.measure(
+            {name: spec for name, spec, _ in methods},
+            config=config,
+            engine_of=partial(engine_of, config),
+            home=home,
+            out=folder / "load.parquet",
+        )
+        if load is not None:
+            paths = [*publish(load), folder / "load.parquet"]
+            run.log_artifact(folder / "load.parquet")
+            run.log_metrics(load_stage.metrics(load), dataset=dataset)
     get_run_logger().info("\n%s\n%s", evaluation_report.render_text(report), robustness.text)
-    create_markdown_artifact(_markdown(report, learned or [], robustness), key="evaluation")
+    create_markdown_artifact(_markdown(report, learned or [], robustness, load), key="evaluation")
     return {"report": evaluation.to_json(report), "paths": [str(path) for path in paths]}
 
 
@@ -183,16 +207,18 @@ def write_evaluation(
     folder: Path,
     learned: list[yields.Row],
     robustness: Robustness,
+    load: LoadReport | None,
     made_from: dict[str, Any],
 ) -> list[Path]:
-    """evaluation.json, evaluation.md and evaluation.png in folder; the first two hold the yield table and the failures
-    too.
+    """evaluation.json, evaluation.md and evaluation.png in folder; the first two hold the yield table, the failures and
+    the latencies too.
 
     made_from: the held-out questions, and the debates that each method is scored on.
     """
     data = evaluation.to_json(report) | made_from | ({"yield": learned} if learned else {}) | robustness.data
+    data |= {"load": summary.to_json(load)} if load else {}
     atomic_write_text(folder / "evaluation.json", json.dumps(data, indent=2, sort_keys=True))
-    atomic_write_text(folder / "evaluation.md", _markdown(report, learned, robustness))
+    atomic_write_text(folder / "evaluation.md", _markdown(report, learned, robustness, load))
     evaluation_report.plot(report, folder / "evaluation.png")
     return [folder / name for name in ("evaluation.json", "evaluation.md", "evaluation.png")]
 
@@ -226,10 +252,14 @@ def write_report(name: str, *, home: Path, run: tracking.Run) -> list[Path]:
     return paths
 
 
-def _markdown(report: evaluation.EvalReport, learned: list[yields.Row], robustness: Robustness) -> str:
+def _markdown(
+    report: evaluation.EvalReport, learned: list[yields.Row], robustness: Robustness, load: LoadReport | None
+) -> str:
     parts = [evaluation_report.render_markdown(report)]
     if robustness.markdown:
         parts.append(f"## {STUDENT}, other questions\n\n{robustness.markdown}")
+    if load:
+        parts.append(view.render_markdown(load))
     if learned:
         parts.append(f"## What the student learned from\n\n{yields.render_markdown(learned)}")
     return "\n".join(parts)
@@ -245,7 +275,7 @@ def _contrasts(names: list[str], *, discussed: str) -> list[tuple[str, str]]:
     return [(discussed, other) for other in others] + [(STUDENT, other) for other in taught]
 
 
-def engine_of(config: EvaluateConfig, *, model: ModelConfig) -> EngineConfig:
+def engine_of(config: EvaluateConfig, model: ModelConfig) -> EngineConfig:
     """An endpoint or recorded generations are the teacher's; students run here."""
     return config.engine if model == config.teacher else config.engine.in_process()
 
@@ -257,7 +287,7 @@ def _spec(
         name=name,
         problems=problems,
         model=model,
-        model_revision=model_files.source(model, engine_of(config, model=model))[1],
+        model_revision=model_files.source(model, engine_of(config, model))[1],
         debate=how,
         # Sampled evaluation must not reuse the random numbers of the training debates.
         seed=config.run.seed + 1,

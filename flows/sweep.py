@@ -204,7 +204,7 @@ def _answer_all(cells: Sequence[Cell], *, students: Made, keys: Keys) -> None:
         config = keys.config.evaluation_config(cell, model=student["model"])
         problems = stage.load_held_out(config.evaluation.problems, config=config, home=keys.home)
         for _, spec, _ in all_methods(config, problems=problems):
-            runs_on = (spec.model, engine_of(config, model=spec.model))
+            runs_on = (spec.model, engine_of(config, spec.model))
             asked.setdefault(runs_on, []).append(spec)
             judges[runs_on] = keys.judge(cell)
         return {}

@@ -109,6 +109,7 @@ def test_an_axis_changes_only_the_keys_that_it_names(tmp_path: Path) -> None:
         ({"teachers": {"t": {"model": {"path": "x"}, "students": ["y"]}}}, ["teachers.t.students", "no student 'y'"]),
         ({"test_sets": {"a/b": {}}}, ["test_sets", "invalid name"]),
         ({"sweep": {"estimate_questions": 0, "max_engine_hours": 1}}, ["sweep", "estimate_questions"]),
+        ({"sweep": {"parallel_cells": 2}, "evaluation": {"load": {"queries": 9}}}, ["parallel_cells to 1"]),
     ],
 )
 def test_a_grid_that_cannot_run_is_refused_before_it_starts(

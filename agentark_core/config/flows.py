@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -82,6 +82,29 @@ class BertScoreConfig(Section):
     )
 
 
+class LoadConfig(Section):
+    """Latency and cost under load: the same questions, at the same times, to one engine of each model."""
+
+    queries: int = Field(0, ge=0, description="Queries that count, of each method at each rate; 0 measures nothing.")
+    warmup: int = Field(10, ge=0, description="Queries before them that do not count.")
+    rates: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=lambda: [],
+        description="Offered loads in queries a second: open loop, Poisson arrivals. Empty: closed loop.",
+    )
+    concurrency: int = Field(1, ge=1, description="Closed loop: queries at a time, the next when one ends.")
+    p95_ms: float = Field(0, ge=0, description="Gate: the 95th percentile of latency is to be below this; 0 is none.")
+    p99_ms: float = Field(0, ge=0, description="Gate: the 99th percentile of latency is to be below this; 0 is none.")
+    timeout_s: float = Field(600, gt=0, description="A query without an end after this long counts as failed.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.rates and self.concurrency != 1:
+            raise ValueError("concurrency is of a closed loop and rates are of an open one: give one of them")
+        if len(set(self.rates)) < len(self.rates):
+            raise ValueError(f"rates {self.rates} has one twice")
+        return self
+
+
 class EvaluationConfig(Section):
     """Evaluation on held-out questions."""
 
@@ -101,7 +124,7 @@ class EvaluationConfig(Section):
     ood: ProblemsConfig | None = Field(
         None, description="Questions of another distribution: the student's drop in accuracy there."
     )
-
+    load: LoadConfig = Field(default_factory=lambda: LoadConfig(), description="Latency and cost under load.")
     bert_score: BertScoreConfig | None = Field(
         None, description="Adds BERTScore to the scores of questions in prose; empty: the other metrics alone."
     )
@@ -114,6 +137,14 @@ class EvaluationConfig(Section):
                 "student_samples 1 is no vote, and a sampled answer is there anyway: set it to 2 or more, or to 0"
             )
         return samples
+
+
+def _check_load(evaluation: EvaluationConfig, *, teacher: ModelConfig | None, engine: EngineConfig) -> None:
+    """Refuse what has no latency."""
+    if evaluation.load.queries and teacher is not None and engine.kind == "replay":
+        raise ValueError(
+            "recorded generations have no latency: set evaluation.load.queries to 0 or engine.kind to vllm"
+        )
 
 
 class TrackingConfig(Section):
@@ -194,6 +225,11 @@ class EvaluateConfig(Section):
     verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
 
+    @model_validator(mode="after")
+    def _load_can_be_measured(self) -> Self:
+        _check_load(self.evaluation, teacher=self.teacher, engine=self.engine)
+        return self
+
 
 class PipelineConfig(Section):
     """Parameters of `full-pipeline`: questions in; a distilled, evaluated, registered student out."""
@@ -212,6 +248,11 @@ class PipelineConfig(Section):
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     verification: VerificationConfig = Field(default_factory=lambda: VerificationConfig())
     tracking: TrackingConfig = Field(default_factory=lambda: TrackingConfig())
+
+    @model_validator(mode="after")
+    def _load_can_be_measured(self) -> Self:
+        _check_load(self.evaluation, teacher=self.teacher, engine=self.engine)
+        return self
 
     @property
     def traces(self) -> BuildTracesConfig:

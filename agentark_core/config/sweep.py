@@ -149,6 +149,11 @@ class SweepConfig(Section):
     @model_validator(mode="after")
     def _every_cell_stands(self) -> Self:
         """Wrong overrides and names are found here, not after hours of debates."""
+        if self.evaluation.load.queries and self.sweep.parallel_cells > 1:
+            raise ValueError(
+                "cells that run at the same time would share the machine: set sweep.parallel_cells to 1 or "
+                "evaluation.load.queries to 0"
+            )
         for name, teacher in self.teachers.items():
             if unknown := set(teacher.students) - self.students.keys():
                 known = ", ".join(self.students)

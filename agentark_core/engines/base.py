@@ -67,6 +67,11 @@ class Engine(Protocol):
         """Complete one prompt. EngineDied if the engine behind it is gone."""
         ...
 
+    async def reset_prefix_cache(self) -> None:
+        """Forget all prompts, so that one measurement starts as another did. Call it while nothing is generated; a
+        server's cache is not ours to empty."""
+        ...
+
     async def close(self) -> None:
         """Give back connections, processes and memory."""
         ...

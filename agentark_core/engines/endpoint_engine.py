@@ -144,6 +144,9 @@ class EndpointEngine:
             "what is finished is journaled: check the server and start the run again, or raise engine.endpoint.retry_s"
         )
 
+    async def reset_prefix_cache(self) -> None:
+        """Others use the server too: its cache stays."""
+
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()

@@ -56,5 +56,8 @@ class ReplayEngine:
             finish_reason=turn.finish_reason,
         )
 
+    async def reset_prefix_cache(self) -> None:
+        """There is none."""
+
     async def close(self) -> None:
         """Nothing to give back."""

@@ -113,7 +113,7 @@ class VllmEngine:
 
         assert request.prompt.token_ids is not None
         tokens: list[int] = []
-        output = None
+        output, begun, ttft_s = None, time.monotonic(), None
         try:
             async for output in self._llm.generate(
                 TokensPrompt(prompt_token_ids=list(request.prompt.token_ids)),
@@ -122,6 +122,8 @@ class VllmEngine:
                 priority=request.priority,
             ):
                 new = output.outputs[0].token_ids
+                if ttft_s is None and new:
+                    ttft_s = time.monotonic() - begun  # the first token is sent at once, whatever STREAM_INTERVAL
                 tokens += new
                 self._tokens_made += len(new)
         except EngineDeadError as error:
@@ -135,7 +137,13 @@ class VllmEngine:
             cached_tokens=output.num_cached_tokens or 0,
             completion_tokens=len(tokens),
             finish_reason=str(output.outputs[0].finish_reason),
+            ttft_s=ttft_s,
         )
+
+    async def reset_prefix_cache(self) -> None:
+        """Forget all prompts. Raises EngineError while something is generated."""
+        if not await self._llm.reset_prefix_cache():
+            raise EngineError("the prefix cache is in use: wait for what is being generated")
 
     async def close(self) -> None:
         """End the engine's child process."""

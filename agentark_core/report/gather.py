@@ -21,6 +21,8 @@ from typing import Any
 from agentark_core import evaluation, reasoning, records
 from agentark_core.errors import ConfigError, DataError
 from agentark_core.evaluation import EvalReport, PairedTest
+from agentark_core.load import summary
+from agentark_core.load.summary import LoadReport
 from agentark_core.reasoning import Reasoning
 from agentark_core.report import pairing
 from agentark_core.report.debate_sets import DebateSet, VoteSet, cost_of, debate_set, vote_set
@@ -53,7 +55,8 @@ class Student:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """A run. stated: evaluation.json as it is. made: student.json. votes: independent samples. reasoning: what
-    `agentark perplexity` and `agentark qualities` found, by method; without an evaluation by set of debates."""
+    `agentark perplexity` and `agentark qualities` found, by method; without an evaluation by set of debates.
+    load: latencies, None if none were measured."""
 
     name: str
     home: Path
@@ -68,6 +71,7 @@ class Facts:
     students: list[Student]
     cards: list[str]
     step_scores: StepScores
+    load: LoadReport | None
     against: Against | None = None
 
     @property
@@ -129,6 +133,7 @@ def gather(home: Path, run: str, *, against: str = "") -> Facts:
         ),
         step_scores=_step_scores(home, run),
         against=_against(home, against, stated) if against else None,
+        load=summary.from_json(stated["load"]) if "load" in stated else None,
     )
 
 

@@ -9,8 +9,9 @@ from agentark_core.dynamics import Share
 from agentark_core.evaluation import PairedTest
 from agentark_core.evaluation_report import p_text
 from agentark_core.figures import BLUE, GREEN, ORANGE
+from agentark_core.load import view as load_view
 from agentark_core.page import Section, Table
-from agentark_core.report import behaviour, charts, provenance, step_scores
+from agentark_core.report import behaviour, charts, load_chart, provenance, step_scores
 from agentark_core.report.debate_sets import CurvePoint, DebateSet
 from agentark_core.report.gather import Facts
 from agentark_core.report.pairing import Against
@@ -35,6 +36,8 @@ def sections(facts: Facts) -> Iterator[Section]:
     if facts.step_scores:
         yield _calibration(facts)
     yield provenance.cost(facts)
+    if facts.load is not None:
+        yield load_view.section(facts.load, figures=load_chart.figures(facts.load))
     yield provenance.lineage(facts)
     yield provenance.limits(facts)
 

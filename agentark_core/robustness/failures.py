@@ -11,21 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from agentark_core import markdown, page, terminal
 from agentark_core.errors import DataError
 from agentark_core.evaluation import Outcomes, PairedTest, in_family, paired
 from agentark_core.evaluation_report import p_text
 from agentark_core.robustness.perturbations import PERTURBATIONS
-from agentark_core.statistics import Estimate, share, unpaired
+from agentark_core.statistics import Estimate, Judgement, below, share, unpaired
 
 GATE = 0.01
 """A failure rate is to be below this."""
 
 _WIDTH = 100
-
-Judgement = Literal["pass", "fail", "not shown"]
 
 COLUMNS = ("perturbation", "asked", "broke/right", "mended", "failure % [95 %]", "< 1 %", "points [95 %]", "p")
 NOTE = (
@@ -93,9 +91,7 @@ def _row(clean: Outcomes, asked: Asked) -> Failures:
 
 def judge(rate: Estimate | None) -> Judgement:
     """Whether a failure rate is shown to be below the gate, or at or above it."""
-    if rate is None or rate.low < GATE <= rate.high:
-        return "not shown"
-    return "pass" if rate.high < GATE else "fail"
+    return "not shown" if rate is None else below(GATE, low=rate.low, high=rate.high)
 
 
 def drop(clean: Outcomes, other: Outcomes) -> Estimate:

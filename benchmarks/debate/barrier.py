@@ -101,7 +101,7 @@ async def measure(*, pairs: int, questions: int, slots: int, average: int) -> li
     for pair in range(pairs):
         asked = runs.questions(questions, offset=pair * questions)
         for name in names[:: 1 if pair % 2 else -1]:
-            await engine.forget()
+            await engine.reset_prefix_cache()
             watched = Watched(engine)
             if name == "no barrier":
                 side = await runs.seated(asked, how=how, engine=watched, slots=slots)

@@ -25,11 +25,7 @@ TEACHER = ModelConfig(path="arkling:teacher", prompts="arkling")
 
 
 class BenchEngine(VllmEngine):
-    """The engine of a run, which can also forget its cache and replay prompts."""
-
-    async def forget(self) -> None:
-        """Empty the prefix cache, so that the next side starts like the first."""
-        await self._llm.reset_prefix_cache()
+    """The engine of a run, which can also replay prompts."""
 
     async def replay(self, requests: list[Request], *, slots: int) -> None:
         """Send prompts in the given order, `slots` of them at a time, with nothing around the engine."""

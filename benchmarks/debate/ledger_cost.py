@@ -36,10 +36,10 @@ async def measure(engine: BenchEngine, *, pairs: int, questions: int, slots: int
     stage_s, bare_s, turns = [], [], []
     for pair in range(-1, pairs):
         asked = runs.questions(questions if pair >= 0 else 32, offset=(pair + 1) * questions)
-        await engine.forget()
+        await engine.reset_prefix_cache()
         watched = Watched(engine)
         side = await runs.stage(asked, how=HOW, engine=watched, slots=slots, shards=SHARDS)
-        await engine.forget()
+        await engine.reset_prefix_cache()
         start = time.monotonic()
         await engine.replay(watched.requests, slots=slots)
         bare = time.monotonic() - start
@@ -64,7 +64,7 @@ async def measure(engine: BenchEngine, *, pairs: int, questions: int, slots: int
 async def profiled(engine: BenchEngine, *, questions: int, slots: int, rows: int) -> None:
     """Print where the stage's own process spends its time."""
     await runs.stage(runs.questions(32), how=HOW, engine=engine, slots=slots)
-    await engine.forget()
+    await engine.reset_prefix_cache()
     profile = cProfile.Profile()
     profile.enable()
     await runs.stage(runs.questions(questions, offset=100), how=HOW, engine=engine, slots=slots, shards=SHARDS)

@@ -70,7 +70,7 @@ async def measure(*, agents: int, questions: int, trace: int, kv_cache_gib: int)
             summariser="always",
             sampling=SamplingConfig(temperature=1.0, max_tokens=trace),
         )
-        await engine.forget()
+        await engine.reset_prefix_cache()
         start = time.monotonic()
         # One question at a time: no block is evicted, so both layouts get the best that a cache can do for them.
         debates = [await runs.discuss(problem, how=how, engine=engine) for problem in asked]

@@ -64,7 +64,7 @@ async def measure(engine: BenchEngine, *, pairs: int, questions: int, slots: int
         asked = runs.questions(questions, offset=(pair + 1) * questions) if pair >= 0 else runs.questions(32)
         # Every second pair the other way round, so that neither side always has the quieter minute.
         for name in list(SIDES)[:: 1 if pair % 2 else -1]:
-            await engine.forget()
+            await engine.reset_prefix_cache()
             how = SIDES[name]
             if name == "authors":
                 side = await runs.whole_set(asked, how=how, engine=engine)

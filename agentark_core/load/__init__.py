@@ -1,0 +1,1 @@
+"""Latency and cost of ways of answering, on one engine under the same load."""
