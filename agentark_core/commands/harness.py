@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from agentark_core.cli_options import DEFAULT_HOME, Home
+from agentark_core.commands.options import DEFAULT_HOME, Home
 
 
 def lm_eval(
