@@ -495,37 +495,38 @@ def test_hostile_names_and_errors_of_a_grid_are_text() -> None:
 @pytest.mark.timeout(1800)
 def test_a_sweep_makes_every_cell_once_and_a_second_run_does_nothing(agentark: Cli, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    small = {"sweep": {"teacher_rows": False, "estimate_questions": 4}}
+    asked = settings(home)["test_sets"]["test"]
+    small = {"sweep": {"teacher_rows": False, "estimate_questions": 4}, "test_sets": {"test": asked}}
     done = agentark("run", "sweep", settings(home, **small), timeout_s=1200)
-    assert "0 of 4 cells are made already" in done.stdout + done.stderr
+    assert "0 of 2 cells are made already" in done.stdout + done.stderr
     rows = json.loads((home / "reports" / "tiny" / "grid.json").read_text())
-    assert [(row["n"], row["error"]) for row in rows] == [(16, "")] * 4
-    assert len({row["base"]["value"] for row in rows if row["test"] == "test"}) == 1
-    # The estimate's sample, the debates, and two answers of the base and of each of two students on both test sets.
+    assert [(row["n"], row["error"]) for row in rows] == [(16, "")] * 2
+    assert len({row["base"]["value"] for row in rows}) == 1
+    # The estimate's sample, the debates, and two answers of the base and of each of two students.
     runs = debate_runs(home)
-    assert len(runs) == 2 + 2 * 2 * 3
+    assert len(runs) == 2 + 2 * 3
     models = {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
     assert len(models) == 2, "rsft is shared by both strategies"
 
     again = agentark("run", "sweep", settings(home, **small), timeout_s=600)
-    assert "4 of 4 cells are made already; nothing to do" in again.stdout + again.stderr
-    assert "finished_before: 4" in again.stdout
+    assert "2 of 2 cells are made already; nothing to do" in again.stdout + again.stderr
+    assert "finished_before: 2" in again.stdout
     assert debate_runs(home) == runs
 
-    tests = {**settings(home)["test_sets"], "more": {"source": "arkling", "split": "test", "limit": 8, "offset": 100}}
+    tests = {"test": asked, "more": {"source": "arkling", "split": "test", "limit": 8, "offset": 100}}
     broken = {"broken": {"model": {"path": str(tmp_path / "nowhere")}}, **settings(home)["students"]}
     failed = agentark(
         "run",
         "sweep",
-        settings(home, test_sets=tests, students=broken, strategies=["rsft"], **small),
+        settings(home, **small | {"test_sets": tests, "students": broken, "strategies": ["rsft"]}),
         expect=7,
         timeout_s=900,
     )
-    assert "3 of 6 cells failed" in failed.stderr and "nowhere" in failed.stderr
+    assert "2 of 4 cells failed" in failed.stderr and "nowhere" in failed.stderr
     assert models == {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
     rows = json.loads((home / "reports" / "tiny" / "grid.json").read_text())
     found = {(row["student"], row["test"]): row["n"] for row in rows}
     assert found == {
         **{("broken", test): 0 for test in tests},
-        **{("small", "test"): 16, ("small", "ood"): 16, ("small", "more"): 8},
+        **{("small", "test"): 16, ("small", "more"): 8},
     }
