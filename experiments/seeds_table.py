@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except DataError as error:
         raise SystemExit(f"{given.file}: {error}") from None
     print(render_text(splits, compared))
-    stem = (given.out or given.file.parent) / f"{given.file.stem}-seeds"
+    folder = given.out or given.file.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"{given.file.stem}-seeds"
     stem.with_suffix(".md").write_text(render_markdown(splits, compared), encoding="utf-8")
     plot(splits, stem.with_suffix(".png"))
 
