@@ -20,9 +20,9 @@ from pathlib import Path
 
 from agentark_core import usage
 from agentark_core.admission import Admission, Seat
-from agentark_core.engines.base import Engine, Prompt, Request
+from agentark_core.engines.base import Engine, EngineView, Request
 from agentark_core.errors import AgentArkError, EngineDied, Stopped
-from agentark_core.types import Generation, Message
+from agentark_core.types import Generation
 
 log = logging.getLogger(__name__)
 
@@ -185,22 +185,14 @@ class Dispatcher:
         self._die(reason)
 
 
-class SeatedEngine:
+class SeatedEngine(EngineView):
     """What a Discussion uses (discussion.Generates): the engine behind a seat, counted against its run's caps."""
 
     def __init__(self, dispatcher: Dispatcher, run: Run, seat: Seat) -> None:
+        super().__init__(dispatcher.engine)
         self._dispatcher = dispatcher
         self._run = run
         self._seat = seat
-
-    @property
-    def max_model_len(self) -> int:
-        """Context in tokens."""
-        return self._dispatcher.engine.max_model_len
-
-    def prompt(self, messages: list[Message]) -> Prompt:
-        """See engines.base.Engine."""
-        return self._dispatcher.engine.prompt(messages)
 
     async def generate(self, request: Request) -> Generation:
         """Complete one prompt. Raises Stopped at a cap or after Dispatcher.stop."""
@@ -227,7 +219,7 @@ class SeatedEngine:
         run.usage.running += 1
         run.in_flight.add(key)
         try:
-            return await self._dispatcher.engine.generate(replace(request, priority=self._seat.number))
+            return await self._engine.generate(replace(request, priority=self._seat.number))
         except EngineDied as error:
             self._dispatcher.engine_died(str(error))
             raise

@@ -160,6 +160,14 @@ def paired(a: Outcomes, b: Outcomes) -> PairedTest:
     )
 
 
+def paired_or_none(a: Outcomes, b: Outcomes) -> PairedTest | None:
+    """Compare a with b; None if no question was decided for both."""
+    try:
+        return paired(a, b)
+    except DataError:
+        return None
+
+
 def compare(
     results: Sequence[MethodResult],
     *,
@@ -182,10 +190,7 @@ def compare(
     _check_same_questions(results)
 
     def test(a: str, b: str) -> PairedTest | None:
-        try:
-            return paired(by_name[a].outcomes, by_name[b].outcomes)
-        except DataError:
-            return None
+        return paired_or_none(by_name[a].outcomes, by_name[b].outcomes)
 
     tests = [None if name == baseline else test(name, baseline) for name in by_name]
     tests += [test(a, b) for a, b in contrasts]

@@ -14,10 +14,10 @@ from pathlib import Path
 from agentark_core.config import SamplingConfig
 from agentark_core.discussion import Generates
 from agentark_core.dispatcher import Caps, Dispatcher, Run
-from agentark_core.engines.base import Prompt, Request
+from agentark_core.engines.base import EngineView, Request
 from agentark_core.judge import JudgeCase, judge
 from agentark_core.selector import Choice, Picked, select
-from agentark_core.types import Generation, Message, Verdict
+from agentark_core.types import Generation, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +60,13 @@ def _seated(root: Path, *, dispatcher: Dispatcher) -> Iterator[Generates]:
         run.usage.save(run.usage.snapshot(ended=not run.in_flight))
 
 
-class _Seated:
+class _Seated(EngineView):
     """The engine behind one seat a reply (discussion.Generates)."""
 
     def __init__(self, dispatcher: Dispatcher, run: Run) -> None:
+        super().__init__(dispatcher.engine)
         self._dispatcher = dispatcher
         self._run = run
-
-    @property
-    def max_model_len(self) -> int:
-        return self._dispatcher.engine.max_model_len
-
-    def prompt(self, messages: list[Message]) -> Prompt:
-        return self._dispatcher.engine.prompt(messages)
 
     async def generate(self, request: Request) -> Generation:
         async with self._dispatcher.seat(self._run, width=1) as seated:

@@ -26,12 +26,12 @@ from agentark_core import answers, model_files, problems, prompts, records
 from agentark_core.config import DebateConfig, EngineConfig, ModelConfig, ProblemsConfig, SamplingConfig
 from agentark_core.discussion import Plan
 from agentark_core.dispatcher import Caps, Dispatcher
-from agentark_core.engines.base import Prompt, Request
+from agentark_core.engines.base import Engine, EngineView, Request
 from agentark_core.estimate_paper import measured_sizes
 from agentark_core.ledger import Store
 from agentark_core.shards import ShardJob, run_shard
 from agentark_core.stored import read_debates
-from agentark_core.types import Debate, Generation, Message, Problem
+from agentark_core.types import Debate, Generation, Problem
 
 SLOTS = (8, 64, 256)
 """Slots of the three fitted runs; the checked run has the last."""
@@ -58,28 +58,20 @@ class Call:
     decoded: int
 
 
-class Watched:
+class Watched(EngineView):
     """A real engine that notes when each request was in it."""
 
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
         self.calls: list[Call] = []
 
     @property
-    def max_model_len(self) -> int:
-        return int(self._engine.max_model_len)
-
-    @property
     def tokens_made(self) -> int:
-        return int(self._engine.tokens_made)
-
-    def prompt(self, messages: list[Message]) -> Prompt:
-        prompt: Prompt = self._engine.prompt(messages)
-        return prompt
+        return self._engine.tokens_made
 
     async def generate(self, request: Request) -> Generation:
         start = time.perf_counter()
-        made: Generation = await self._engine.generate(request)
+        made = await self._engine.generate(request)
         self.calls.append(
             Call(
                 start=start,
@@ -89,6 +81,9 @@ class Watched:
             )
         )
         return made
+
+    async def reset_prefix_cache(self) -> None:
+        await self._engine.reset_prefix_cache()
 
     async def close(self) -> None:
         await self._engine.close()

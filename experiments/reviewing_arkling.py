@@ -19,14 +19,16 @@ import argparse
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agentark_core import prompts
+from agentark_core import prompts, rounds
 from agentark_core.arkling import formats, generator, model_path, pretrain
 from agentark_core.arkling.batches import Row, encode, sorted_batches
 from agentark_core.arkling.formats import PEER_WEIGHT, Sample, Sampled
+from agentark_core.stored import read_debates
 from experiments import runs
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -182,8 +184,38 @@ def evaluate(given: argparse.Namespace) -> None:
     }
     printed = runs.agentark("evaluate-model", config, folder=given.out)
     print("\n".join(printed))
-    report = given.out / "home" / "reports" / config["run"]["name"] / "evaluation.json"
-    print(json.dumps(json.loads(report.read_text())["contrasts"], indent=1))
+    home = given.out / "home"
+    stated = json.loads((home / "reports" / config["run"]["name"] / "evaluation.json").read_text())
+    print(json.dumps(stated["contrasts"], indent=1))
+    print(json.dumps(examined(home, stated["made_from"]["teacher debate"]["debates"]), indent=1))
+
+
+def examined(home: Path, run: str) -> dict[str, int]:
+    """What the reviews of the second round did, counted.
+
+    votes of each round that are right; solutions by (right before, right after); reviews; those whose lines are the
+    agent's own, word for word; and reviews by (a step is wrong, it says `bad`).
+    """
+    counts: Counter[str] = Counter()
+    for debate in read_debates(home, fingerprint=run):
+        gold, solved = debate.problem.gold, rounds.solutions(debate)
+        for number in (1, 2):
+            vote = rounds.vote(debate, solved[number])
+            counts[f"votes of round {number} that are right"] += vote is not None and vote.answer == gold
+        for before, after in zip(solved[1], solved[2], strict=True):
+            counts[f"{_said(before.answer == gold)}, then {_said(after.answer == gold)}"] += 1
+            if after.thinking:
+                lines = after.thinking.splitlines()
+                counts["reviews"] += 1
+                counts["reviews of the own solution"] += all(map(str.startswith, lines, before.text.splitlines()))
+                steps_wrong = not all(generator.check_lines(debate.problem.question, before.text))
+                says_bad = lines[-1].endswith("bad")
+                counts[f"steps {_said(not steps_wrong)}, {'a' if says_bad else 'no'} bad"] += 1
+    return dict(sorted(counts.items()))
+
+
+def _said(right: bool) -> str:
+    return "right" if right else "wrong"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from prefect.logging import get_run_logger
 
-from agentark_core.cluster import ray_pool
+from agentark_core.cluster import ray_cluster
 from agentark_core.config import EngineConfig, EvaluateConfig, ModelConfig
 from agentark_core.evaluation import STUDENT
 from agentark_core.ledger import to_parquet
@@ -37,7 +37,7 @@ def measure(
     load = config.evaluation.load
     if not load.queries:
         return None
-    ray_pool.connect()
+    ray_cluster.connect()
     chosen = timed(specs)
     queries: list[Query] = []
     models: list[Footprint] = []

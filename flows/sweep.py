@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from agentark_core import grid, grid_view, sweep_bill
-from agentark_core.cluster import ray_pool
+from agentark_core.cluster import ray_cluster
 from agentark_core.config import Cell, EngineConfig, ModelConfig, SweepConfig
 from agentark_core.errors import CellsFailed, ConfigError, Stopped
 from agentark_core.judge import JudgeSetup, judged_by
@@ -72,7 +72,7 @@ def sweep(config: SweepConfig) -> dict[str, Any]:
     working = bill.finished < bill.cells
     with stage.tracked("sweep", config=config, home=home, parent_run_id="") if working else nullcontext() as run:
         if working and config.sweep.parallel_cells > 1:
-            ray_pool.connect()  # in the thread that stays
+            ray_cluster.connect()  # in the thread that stays
         made = _make_all(keys, parent_run_id=run.run_id if run else "")
         rows = grid.rows(
             config,

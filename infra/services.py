@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from agentark_core.cluster.ray_pool import RAY_ON_LOOPBACK
+from agentark_core.cluster.ray_cluster import RAY_ON_LOOPBACK
 from agentark_core.errors import AgentArkError
 from agentark_core.ports import Session, holders, ports, read_sessions, variable, write_sessions
 

@@ -96,7 +96,7 @@ def _train(
 ) -> Trained:
     """Run one job, unless its output is finished. made_of: what the job reads; key: what of that identifies its output,
     beside the model and the config."""
-    from agentark_core.cluster import ray_pool, ray_train
+    from agentark_core.cluster import ray_cluster, ray_train
 
     model_dir = model_files.resolve(model)
     base_revision = model_files.revision(model_dir)
@@ -112,7 +112,7 @@ def _train(
     }
     if checkpoints.read_marker(output) is None:
         atomic_write_text(output / "resolved.json", json.dumps(resolved, indent=2, sort_keys=True))
-        ray_pool.connect()
+        ray_cluster.connect()
         ray_train.train(
             job,
             resolved,

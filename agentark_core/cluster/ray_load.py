@@ -6,29 +6,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agentark_core.cluster.ray_pool import connect
+from agentark_core.cluster.ray_cluster import check_resources, connect
 from agentark_core.config import EngineConfig
-from agentark_core.errors import ConfigError, EngineError
+from agentark_core.errors import EngineError
 from agentark_core.load.process import FAILED
 
 
 def measure(job: Path, *, engine: EngineConfig) -> None:
     """Run agentark_core.load.process on a job file that all nodes see, on one engine's share of the cluster.
 
-    Call it in a thread that stays (see ray_pool.connect). Its output goes to the job's name with the ending .log.
+    Call it in a thread that stays (see ray_cluster.connect). Its output goes to the job's name with the ending .log.
     Raises ConfigError if no node has the room, EngineError with its last words if the process fails.
     """
     connect()
     import ray
 
-    total = ray.cluster_resources()
     needed = {"CPU": engine.num_cpus, "GPU": engine.num_gpus}
-    for kind, amount in needed.items():
-        if amount > total.get(kind, 0):
-            raise ConfigError(
-                f"engine: one engine needs {amount:g} {kind}, the Ray cluster has {total.get(kind, 0):g}; lower "
-                f"engine.num_{kind.lower()}s or add nodes"
-            )
+    lower = {kind: f"engine.num_{kind.lower()}s" for kind in needed}
+    check_resources("engine: one engine needs", needed, lower=lower)
     work = ray.remote(_run).options(num_cpus=engine.num_cpus, num_gpus=engine.num_gpus, max_retries=0)
     try:
         status, words = ray.get(work.remote(str(job)))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
-import socket
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core import model_files
+from agentark_core.cluster.ray_cluster import connect
 from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.opening import open_engine
@@ -32,71 +32,11 @@ from agentark_core.shards import ShardJob, run_shard
 from agentark_core.types import Verdict
 
 SHARDS_PER_ENGINE = 2
-HEAD_PROBE_S, HEAD_PROBES = 2.0, 5
-"""Ten seconds without a head end a run: it can be started again at once, and Ray would not bring it back."""
 
 RESERVE_TIMEOUT_S, RESERVE_EMBEDDED_S = 120, 10
 """A cluster may be busy, or grow on demand; the embedded one is what it is."""
 
 ASK_AGAIN_S = 5.0
-
-OBJECT_STORE_BYTES = 256 * 1024**2
-"""Traces never pass through Ray's object store, so the embedded cluster's can be small."""
-
-
-# Ray takes 127.0.0.1 for itself only if it is told that this is no cluster; otherwise it replaces the address by that
-# of a network card and listens on all interfaces. Ray 2.60 has no other switch for it; it is read when ray is imported.
-RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-
-
-def connect() -> None:
-    """Join the cluster at RAY_ADDRESS, or start an embedded one on loopback that ends with this process.
-
-    Call it in a thread that stays: the kernel kills the embedded cluster when the *thread* that started it ends.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not os.environ.get("RAY_ADDRESS"):
-        os.environ.update(RAY_ON_LOOPBACK)
-    import ray
-
-    if ray.is_initialized():
-        return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level="error")
-    else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-            object_store_memory=OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-        )
-    address = ray.get_runtime_context().gcs_address
-    threading.Thread(target=_watch_head, args=(address,), name="watch-ray-head", daemon=True).start()
-
-
-def _watch_head(address: str) -> None:
-    """End this process with a clear error once the cluster's head is gone (F13).
-
-    Ray itself ends the process after a minute, from a thread of its own and with a line about GCS that names no remedy.
-    """
-    host, _, port = address.rpartition(":")
-    failures = 0
-    while failures < HEAD_PROBES:
-        time.sleep(HEAD_PROBE_S)
-        try:
-            socket.create_connection((host, int(port)), timeout=HEAD_PROBE_S).close()
-            failures = 0
-        except OSError:
-            failures += 1
-    print(
-        f"agentark: the head of the Ray cluster ({address}) is gone; what is finished is journaled or committed: "
-        "start the run again to go on (with RAY_ADDRESS set, start the cluster first)",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(EngineError.exit_code)
 
 
 class DebateActor:

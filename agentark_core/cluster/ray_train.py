@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from agentark_core.errors import AgentArkError, ConfigError
+from agentark_core.cluster.ray_cluster import check_resources
+from agentark_core.errors import AgentArkError
 from agentark_core.training import (
     TrainingError,
     checkpoints,
@@ -60,7 +61,9 @@ def train(
         return result
     if gpus_per_worker:
         planned.check_memory(available=planned.config.gpu_memory_gib * memory.GIB)
-    _check_resources(job, CPU=num_workers * cpus_per_worker, GPU=num_workers * gpus_per_worker)
+    needed = {"CPU": num_workers * cpus_per_worker, "GPU": num_workers * gpus_per_worker}
+    lower = {kind: f"{job}.num_workers or {job}.{kind.lower()}s_per_worker" for kind in needed}
+    check_resources(f"{job}: the processes need", needed, lower=lower)
 
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -91,18 +94,6 @@ def train(
 
 def _worker(work: Callable[[dict[str, Any]], dict[str, Any]], resolved: dict[str, Any]) -> None:
     work(resolved)
-
-
-def _check_resources(section: str, **needed: float) -> None:
-    import ray
-
-    total = ray.cluster_resources()
-    for kind, amount in needed.items():
-        if amount > total.get(kind, 0):
-            raise ConfigError(
-                f"{section}: the processes need {amount:g} {kind}, the Ray cluster has {total.get(kind, 0):g}; "
-                f"lower {section}.num_workers or {section}.{kind.lower()}s_per_worker, or add nodes"
-            )
 
 
 def _first_cause(failures: dict[int, Exception], *, num_workers: int) -> AgentArkError:

@@ -75,3 +75,19 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Give back connections, processes and memory."""
         ...
+
+
+class EngineView:
+    """An engine as one of its users has it: its context and its prompts; a subclass says how it generates."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def max_model_len(self) -> int:
+        """Context in tokens."""
+        return self._engine.max_model_len
+
+    def prompt(self, messages: list[Message]) -> Prompt:
+        """See Engine."""
+        return self._engine.prompt(messages)

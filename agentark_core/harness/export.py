@@ -24,9 +24,9 @@ from agentark_core.harness.samples import Sample
 from agentark_core.ledger import Store
 from agentark_core.prompts import first_answer
 from agentark_core.report.gather import folder
-from agentark_core.rounds import deciding_turn
+from agentark_core.rounds import deciding_turn, outcome
 from agentark_core.stored import debate_store, latest_verdict_store, read_debates
-from agentark_core.types import Debate, Problem, outcome_of
+from agentark_core.types import Debate, Problem
 
 INVALID = "[invalid]"
 """What the harness's regex filter gives where it finds no answer."""
@@ -66,13 +66,13 @@ def _samples(home: Path, made_from: Mapping[str, Any], *, model: str) -> Iterato
     verdicts = records.table_to_verdicts(latest_verdict_store(home, debates=run).read())
     debates = {debate.problem.problem_id: debate for debate in read_debates(home, fingerprint=run)}
     turns = {key: deciding_turn(debate, answer=made_from["answer"]) for key, debate in debates.items()}
-    labels = {key: verdicts[turn.key].label if turn else "incorrect" for key, turn in turns.items()}
-    undecided = "undecided" in labels.values()
+    outcomes = {key: outcome(debate, verdicts, answer=made_from["answer"]) for key, debate in debates.items()}
+    undecided = None in outcomes.values()
     chat = _chat(model)
     for number, problem in enumerate(problems):
         key = problem.problem_id
         turn = turns[key]
-        right = outcome_of(labels[key])
+        right = outcomes[key]
         yield _sample(
             number,
             problem,

@@ -21,10 +21,10 @@ import numpy as np
 from agentark_core import strategies
 from agentark_core.config import LoadConfig
 from agentark_core.discussion import Discussion, Plan
-from agentark_core.engines.base import Engine, Prompt, Request
+from agentark_core.engines.base import Engine, EngineView, Request
 from agentark_core.errors import EngineDied, EngineError
 from agentark_core.load.query import Query, Status
-from agentark_core.types import Generation, Message, Problem
+from agentark_core.types import Generation, Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +45,16 @@ class Call:
     generation: Generation
 
 
-class TimedEngine:
+class TimedEngine(EngineView):
     """The engine as one query sees it (discussion.Generates). Queries are served in the order in which they came.
 
     Attributes: calls (in the order of ending).
     """
 
     def __init__(self, engine: Engine, *, number: int) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._number = number
         self.calls: list[Call] = []
-
-    @property
-    def max_model_len(self) -> int:
-        """Context in tokens."""
-        return self._engine.max_model_len
-
-    def prompt(self, messages: list[Message]) -> Prompt:
-        """See engines.base.Engine."""
-        return self._engine.prompt(messages)
 
     async def generate(self, request: Request) -> Generation:
         """Complete one prompt, and note when."""

@@ -142,8 +142,13 @@ def _percentiles(values: Sequence[float]) -> tuple[Quantile, ...]:
     return tuple(found for p in PERCENTILES if (found := quantile(values, p)) is not None)
 
 
+def percentile(found: Sequence[Quantile], p: float) -> Quantile | None:
+    """The one of a row's percentiles; None if its n is too small for it."""
+    return next((one for one in found if one.p == p), None)
+
+
 def _gate(e2e_ms: Sequence[Quantile], *, p: float, limit_ms: float) -> Gate:
-    found = next((one for one in e2e_ms if one.p == p), None)
+    found = percentile(e2e_ms, p)
     judgement = below(limit_ms, low=found.low, high=found.high) if found else "not shown"
     return Gate(p=p, limit_ms=limit_ms, judgement=judgement)
 

@@ -8,7 +8,7 @@ from math import inf
 from agentark_core import terminal
 from agentark_core.evaluation import STUDENT
 from agentark_core.load.footprint import Footprint
-from agentark_core.load.summary import LoadReport, LoadRow
+from agentark_core.load.summary import LoadReport, LoadRow, percentile
 from agentark_core.page import Section, Table, render_sections
 from agentark_core.statistics import Quantile
 from agentark_core.terminal import counts
@@ -180,7 +180,7 @@ def _model(model: Footprint) -> tuple[str, ...]:
 
 
 def _of(found: Sequence[Quantile], p: float, *, n: int) -> str:
-    one = next((each for each in found if each.p == p), None)
+    one = percentile(found, p)
     if one is None:
         return f"- (n = {n})"
     low, high = ("-" if abs(limit) == inf else _ms(limit) for limit in (one.low, one.high))

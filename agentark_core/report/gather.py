@@ -169,7 +169,7 @@ def _students(home: Path, run: str, stated: Mapping[str, Any]) -> list[Student]:
         strategies = " + ".join(one["strategy"] for one in made.get("stages", [])) or "not stated"
         for row in report.rows:
             if row.name == evaluation.STUDENT:
-                test = pairing.test_of(own, of_other)
+                test = evaluation.paired_or_none(own, of_other)
                 found.append(Student(run=path.parent.name, strategies=strategies, row=row, test=test))
             elif row.name == evaluation.BASE and path.parent.name == run:
                 found.append(Student(run=run, strategies="none (base student)", row=row))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import isfinite, nan
 
 from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, name, panels, style, svg
-from agentark_core.load.summary import LoadReport, LoadRow
-from agentark_core.statistics import Quantile
+from agentark_core.load.summary import LoadReport, LoadRow, percentile
 
 _MARKERS = ("o", "s", "^", "D", "v")
 
@@ -34,7 +33,7 @@ def by_rate(report: LoadReport) -> str:
             axes.plot(xs, [_at(row, 0.5) for row in rows], "-", color=colour, linewidth=0.8, alpha=0.7)
             axes.plot(xs, [_at(row, 0.95) for row in rows], "-", color=colour, linewidth=2)
             for row in rows:
-                if (p95 := _quantile(row, 0.95)) is None or not isfinite(p95.value):
+                if (p95 := percentile(row.e2e_ms, 0.95)) is None or not isfinite(p95.value):
                     continue
                 above = p95.high - p95.value if isfinite(p95.high) else 0.0
                 below = p95.value - p95.low if isfinite(p95.low) else 0.0
@@ -59,17 +58,13 @@ def by_rate(report: LoadReport) -> str:
         return svg(figure, key="load", label=label)
 
 
-def _quantile(row: LoadRow, p: float) -> Quantile | None:
-    return next((one for one in row.e2e_ms if one.p == p), None)
-
-
 def _at(row: LoadRow, p: float) -> float:
-    found = _quantile(row, p)
+    found = percentile(row.e2e_ms, p)
     return found.value if found is not None and isfinite(found.value) else nan
 
 
 def _said(row: LoadRow) -> str:
-    p95 = _quantile(row, 0.95)
+    p95 = percentile(row.e2e_ms, 0.95)
     value = "too few queries for p95" if p95 is None else f"p95 {p95.value:,.0f} ms"
     return f"{row.rate:g} queries a second, {value}" + ("" if row.steady else ", not steady")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.errors import DataError
-from agentark_core.evaluation import Outcomes, PairedTest, in_family, paired
+from agentark_core.evaluation import Outcomes, PairedTest, in_family, paired_or_none
 from agentark_core.records import table_to_verdicts
 from agentark_core.rounds import outcome
 from agentark_core.stored import debate_store, latest_verdict_store, read_debates
@@ -78,13 +78,5 @@ def _pair(method: str, here: Outcomes, there: Outcomes) -> Pair:
         questions=len(common),
         right=sum(here[key] is True for key in common),
         right_there=sum(there[key] is True for key in common),
-        test=test_of(here, there),
+        test=paired_or_none(here, there),
     )
-
-
-def test_of(here: Outcomes, there: Outcomes) -> PairedTest | None:
-    """evaluation.paired, or None if no question was decided in both."""
-    try:
-        return paired(here, there)
-    except DataError:
-        return None

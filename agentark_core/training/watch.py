@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agentark_core.errors import DataError
-from agentark_core.evaluation import paired
+from agentark_core.evaluation import paired_or_none
 from agentark_core.training import sft_data
 
 
@@ -43,9 +42,8 @@ def best(looks: Sequence[Look]) -> Look:
 
 def hacked(now: Look, *, best: Look, margin: float) -> str | None:
     """Why the run must stop, in one sentence with its numbers; None if it may go on. margin: share in [0, 1)."""
-    try:
-        test = paired(now.outcomes, best.outcomes)
-    except DataError:
+    test = paired_or_none(now.outcomes, best.outcomes)
+    if test is None:
         return None
     risen = now.reward > best.reward or now.rollout_reward > best.rollout_reward
     if not risen or test.high >= -100 * margin:

@@ -17,9 +17,9 @@ from typing import Any
 
 from agentark_core import model_files
 from agentark_core.config import EngineConfig, ModelConfig
-from agentark_core.engines.base import Engine, Prompt, Request
+from agentark_core.engines.base import Engine, EngineView, Request
 from agentark_core.engines.vllm_engine import VllmEngine
-from agentark_core.types import Generation, Message
+from agentark_core.types import Generation
 
 TEACHER = ModelConfig(path="arkling:teacher", prompts="arkling")
 
@@ -78,26 +78,17 @@ class ForcedEngine(BenchEngine):
         return replace(await super().generate(request), finish_reason="stop")
 
 
-class WholeSetRounds:
+class WholeSetRounds(EngineView):
     """The authors' schedule: no request of a round begins before all requests of the round before have ended.
 
     For debates without early stop: every question makes `width` requests in each of its rounds.
     """
 
     def __init__(self, engine: Engine, *, questions: int, width: int) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._whole = questions * width
         self._ended: Counter[int] = Counter()
         self._open: dict[int, asyncio.Event] = {}
-
-    @property
-    def max_model_len(self) -> int:
-        """Context in tokens."""
-        return self._engine.max_model_len
-
-    def prompt(self, messages: list[Message]) -> Prompt:
-        """See engines.base.Engine."""
-        return self._engine.prompt(messages)
 
     async def generate(self, request: Request) -> Generation:
         """Wait for the round, then generate."""
@@ -110,31 +101,22 @@ class WholeSetRounds:
         return generation
 
 
-class Watched:
+class Watched(EngineView):
     """An engine whose requests are counted: how many were in it, for how long.
 
     Attributes: trace (a (seconds, requests in the engine) pair at every change), requests (in the order of sending).
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.running = 0
         self.trace: list[tuple[float, int]] = []
         self.requests: list[Request] = []
 
     @property
-    def max_model_len(self) -> int:
-        """Context in tokens."""
-        return self._engine.max_model_len
-
-    @property
     def tokens_made(self) -> int:
         """See engines.base.Engine."""
         return self._engine.tokens_made
-
-    def prompt(self, messages: list[Message]) -> Prompt:
-        """See engines.base.Engine."""
-        return self._engine.prompt(messages)
 
     async def generate(self, request: Request) -> Generation:
         """Generate, and note start and end."""
