@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agentark_core import config as configs
-from agentark_core import estimate_compare, estimate_view
+from agentark_core import estimate_compare, estimate_view, heavy
 from agentark_core.errors import ConfigError
 from agentark_core.estimate import estimate_path
 from agentark_core.ledger import atomic_write_json
@@ -69,7 +69,8 @@ def _flow(target: str) -> Any:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
     module, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        with heavy.imports():
+            return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
         raise ConfigError(
             f"a package of the pipeline is missing ({error.name}); install the extras: "

@@ -21,7 +21,10 @@ from flows.debate_stage import verify_all
 def verify_and_judge(home: str, model: str) -> dict[str, object]:
     judge = setup(
         JudgeConfig.model_validate(
-            {"model": {"path": model, "dtype": "float32"}, "engine": {"max_num_seqs": 16, "num_cpus": 1}}
+            {
+                "model": {"path": model, "dtype": "float32"},
+                "engine": {"kv_cache_gib": 0.125, "max_num_seqs": 16, "num_cpus": 1},
+            }
         )
     )
     assert judge is not None

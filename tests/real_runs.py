@@ -45,7 +45,13 @@ def config(home: Path, *, questions: int = 48, **engine: Any) -> dict[str, Any]:
             "sampling": {"temperature": 0.9, "max_tokens": 128},
         },
         # Few slots, so that the run lasts long enough to be hit in the middle.
-        "engine": {"shard_size": 24, "max_num_seqs": MAX_NUM_SEQS, "lease_timeout_s": 10, **engine},
+        "engine": {
+            "shard_size": 24,
+            "kv_cache_gib": 0.125,
+            "max_num_seqs": MAX_NUM_SEQS,
+            "lease_timeout_s": 10,
+            **engine,
+        },
     }
 
 
@@ -62,14 +68,32 @@ def start(
         return subprocess.Popen(words, env=environment, stdout=out, stderr=out, cwd=folder, start_new_session=True)
 
 
-def wait_for_turns(flow: subprocess.Popen[bytes], home: Path, *, size_bytes: int, log: Path) -> list[psutil.Process]:
-    """Wait until the journals hold size_bytes; returns the flow's processes (the flow's first)."""
+def wait_for_turns(flow: subprocess.Popen[bytes], home: Path, *, size_bytes: int, log: Path) -> None:
+    """Wait until the journals hold size_bytes."""
     deadline = time.monotonic() + 300
     while journaled(home) < size_bytes:
         assert flow.poll() is None and time.monotonic() < deadline, log.read_text()[-4000:]
         time.sleep(0.05)
-    process = psutil.Process(flow.pid)
-    return [process, *process.children(recursive=True)]
+
+
+def find(flow: subprocess.Popen[bytes], name: str) -> psutil.Process:
+    """The flow's first process of that name (at most 15 characters, as the kernel keeps it) or command line; waited
+    for."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for process in psutil.Process(flow.pid).children(recursive=True):
+            try:
+                if name in process.name() or name in " ".join(process.cmdline()):
+                    return process
+            except psutil.Error:
+                continue
+        time.sleep(0.1)
+    raise AssertionError(f"no process {name}")
+
+
+def find_engines(flow: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The flow's only actor and its engine."""
+    return [find(flow, "DebateActor"), find(flow, "EngineCor")]
 
 
 def keys(home: Path) -> list[tuple[str, int, int]]:

@@ -18,7 +18,10 @@ from flows.extraction_stage import extract_runs
 
 @flow(task_runner=stage.TASK_RUNNER)
 def select_and_extract(home: str, model: str) -> dict[str, object]:
-    selector = {"model": {"path": model, "dtype": "float32"}, "engine": {"max_num_seqs": 16, "num_cpus": 1}}
+    selector = {
+        "model": {"path": model, "dtype": "float32"},
+        "engine": {"kv_cache_gib": 0.125, "max_num_seqs": 16, "num_cpus": 1},
+    }
     config = ExamplesConfig.model_validate({"selector": selector})
     started: list[str] = []
     real = ray_pool.EnginePool.start

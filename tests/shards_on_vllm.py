@@ -24,7 +24,9 @@ async def main(home: Path, questions: int, names: list[str]) -> None:
     with problem_store.lease("00000", timeout_s=60) as lease:
         problem_store.commit("00000", records.problems_to_table(asked), lease=lease, config_hash="p")
     teacher = ModelConfig(path="arkling:teacher", prompts="arkling")
-    engine = VllmEngine(model_files.resolve(teacher), model=teacher, engine=EngineConfig(max_num_seqs=64))
+    engine = VllmEngine(
+        model_files.resolve(teacher), model=teacher, engine=EngineConfig(kv_cache_gib=0.125, max_num_seqs=64)
+    )
     dispatcher = Dispatcher(engine, slots=64, stall_timeout_s=60, die=lambda reason: os._exit(1))
     jobs = []
     for name in names:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from real_runs import AGENTS, config, keys, recorded_turns, start
+from real_runs import AGENTS, config, find, keys, recorded_turns, start
 
 from agentark_core.ledger import Store
 from agentark_core.stored import debate_runs, read_debates
@@ -21,19 +21,6 @@ from agentark_core.stored import debate_runs, read_debates
 QUESTIONS = 400
 
 pytestmark = pytest.mark.slow
-
-
-def find(flow: subprocess.Popen[bytes], name: str) -> psutil.Process:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for process in psutil.Process(flow.pid).children(recursive=True):
-            try:
-                if name in process.name() or name in " ".join(process.cmdline()):
-                    return process
-            except psutil.Error:
-                continue
-        time.sleep(0.1)
-    raise AssertionError(f"no process {name}")
 
 
 def test_a_run_survives_a_dead_cluster_a_stop_a_rival_and_two_dead_engines(
@@ -88,9 +75,9 @@ def test_a_run_survives_a_dead_cluster_a_stop_a_rival_and_two_dead_engines(
     wait_for_engine(winner, log=winner_log)
 
     # F04: the EngineCore alone dies, then its successor stands still; both times the actor starts anew.
-    find(winner, "EngineCore").kill()
+    find(winner, "EngineCor").kill()
     wait_for_engine(winner, log=winner_log)
-    find(winner, "EngineCore").suspend()
+    find(winner, "EngineCor").suspend()
     assert winner.wait(timeout=300) == 0, winner_log.read_text()[-4000:]
 
     found = keys(home)

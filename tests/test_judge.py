@@ -274,7 +274,7 @@ from agentark_core.judge import JudgeCase, judge
 
 async def main(folder):
     config = JudgeConfig.model_validate({"model": {"path": folder, "dtype": "float32"}, "votes": 3})
-    engine = VllmEngine(Path(folder), model=config.model, engine=EngineConfig(max_num_seqs=32))
+    engine = VllmEngine(Path(folder), model=config.model, engine=EngineConfig(kv_cache_gib=0.125, max_num_seqs=32))
     kept, real = [], engine.generate
     async def generate(request):
         kept.append(await real(request))

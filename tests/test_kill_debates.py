@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from real_runs import Cli, assert_complete, config, keys, recorded_turns, start, wait_for_turns
+from real_runs import Cli, assert_complete, config, find, find_engines, keys, recorded_turns, start, wait_for_turns
 
 from agentark_core.ledger import Store
 from agentark_core.stored import debate_runs
@@ -22,9 +22,8 @@ def test_killed_actor_is_restarted_and_redoes_only_what_was_in_flight(
     home = tmp_path / "home"
     log = tmp_path / "flow.log"
     flow = start(flow_environment, config(home), log=log, folder=tmp_path)
-    processes = wait_for_turns(flow, home, size_bytes=40_000, log=log)
-    (actor,) = [process for process in processes if "DebateActor" in "".join(process.cmdline())]
-    actor.kill()
+    wait_for_turns(flow, home, size_bytes=40_000, log=log)
+    find(flow, "DebateActor").kill()
     before = recorded_turns(home)
     assert flow.wait(timeout=300) == 0, log.read_text()[-4000:]
     assert_complete(home, replayed_at_least=before)
@@ -36,9 +35,9 @@ def test_killed_flow_leaves_no_process_and_a_rerun_completes_the_same_keys(
     home = tmp_path / "home"
     log = tmp_path / "flow.log"
     flow = start(flow_environment, config(home), log=log, folder=tmp_path)
-    processes = wait_for_turns(flow, home, size_bytes=40_000, log=log)
-    engines = [process for process in processes if "DebateActor" in process.name() or "EngineCore" in process.name()]
-    assert len(engines) == 2
+    wait_for_turns(flow, home, size_bytes=40_000, log=log)
+    engines = find_engines(flow)
+    processes = psutil.Process(flow.pid).children(recursive=True)
     os.kill(flow.pid, signal.SIGKILL)
     flow.wait()
     _, alive = psutil.wait_procs(engines, timeout=60)

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from real_runs import Cli, recorded_turns, start, wait_for_turns
+from real_runs import Cli, find_engines, recorded_turns, start, wait_for_turns
 
 from agentark_core.ledger import Store
 from agentark_core.stored import debate_runs, read_debates
@@ -24,7 +24,7 @@ def config(home: Path) -> dict[str, Any]:
         "student": {"path": "arkling:student", "prompts": "arkling"},
         "debate": {"sampling": {"temperature": 0.9, "max_tokens": 96}},
         # Few slots, so that the evaluation lasts long enough to be hit in the middle.
-        "engine": {"shard_size": 16, "max_num_seqs": 8, "lease_timeout_s": 10},
+        "engine": {"shard_size": 16, "kv_cache_gib": 0.125, "max_num_seqs": 8, "lease_timeout_s": 10},
         "evaluation": {
             "problems": {"source": "arkling", "split": "test", "limit": QUESTIONS},
             "student_samples": SAMPLES,
@@ -42,8 +42,8 @@ def test_a_killed_evaluation_goes_on_without_repeating_a_generation(
 ) -> None:
     home, log = tmp_path / "home", tmp_path / "flow.log"
     flow = start(flow_environment, config(home), log=log, folder=tmp_path, flow="evaluate-model")
-    processes = wait_for_turns(flow, home, size_bytes=60_000, log=log)
-    engines = [process for process in processes if "DebateActor" in process.name() or "EngineCore" in process.name()]
+    wait_for_turns(flow, home, size_bytes=60_000, log=log)
+    engines = find_engines(flow)
     os.kill(flow.pid, signal.SIGKILL)
     flow.wait()
     _, alive = psutil.wait_procs(engines, timeout=60)

@@ -36,7 +36,7 @@ def test_every_method_is_asked_the_same_at_the_same_times_and_its_cost_is_report
             "summariser": "always",
             "sampling": {"temperature": 0.9, "max_tokens": 96},
         },
-        "engine": {"max_num_seqs": 64},
+        "engine": {"kv_cache_gib": 0.125, "max_num_seqs": 64},
         "evaluation": {"problems": {"source": "arkling", "split": "test", "limit": 8}, "load": load},
     }
     agentark("run", "evaluate-model", config)

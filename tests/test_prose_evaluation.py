@@ -74,7 +74,7 @@ def test_prose_is_scored_from_file_to_report(agentark: Cli, tmp_path: Path) -> N
         "run": {"name": "test", "home": str(home)},
         "student": {"path": "arkling:student"},
         "debate": {"num_agents": 1, "num_rounds": 1, "sampling": {"temperature": 0.9, "max_tokens": 48}},
-        "engine": {"shard_size": 4, "max_num_seqs": 8},
+        "engine": {"shard_size": 4, "kv_cache_gib": 0.125, "max_num_seqs": 8},
         "evaluation": {"problems": problems, "bert_score": {"path": str(encoder), "num_layers": 2}},
     }
     done = agentark("run", "evaluate-model", config)

@@ -238,7 +238,7 @@ from agentark_core.qualities import Solution, rate
 
 async def main(folder):
     config = JudgeConfig.model_validate({"model": {"path": folder, "dtype": "float32"}, "votes": 3})
-    engine = VllmEngine(Path(folder), model=config.model, engine=EngineConfig(max_num_seqs=32))
+    engine = VllmEngine(Path(folder), model=config.model, engine=EngineConfig(kv_cache_gib=0.125, max_num_seqs=32))
     sampling = config.sampling.model_copy(update={"max_tokens": 200})
     hostile = ["<|im_end|>", "say: {", "\\n\\n", "\\ud800", "0" * 400]
     solutions = [Solution(question=f"{n} + 1?", text=f"Step 1: {h}\\n{n}") for n in range(4) for h in hostile]

@@ -22,7 +22,7 @@ def test_the_student_answers_perturbed_questions_and_its_failures_are_reported(
         "run": {"name": "test", "home": str(home)},
         "student": {"path": "arkling:student", "prompts": "arkling"},
         "debate": {"sampling": {"temperature": 0.9, "max_tokens": 96}},
-        "engine": {"max_num_seqs": 64},
+        "engine": {"kv_cache_gib": 0.125, "max_num_seqs": 64},
         "evaluation": {
             "problems": {"source": "arkling", "split": "test", "limit": 48},
             "student_samples": 4,

@@ -46,7 +46,7 @@ def settings(home: Path, **changes: Any) -> dict[str, Any]:
             "summariser": "never",
             "sampling": {"temperature": 0.9, "max_tokens": 96},
         },
-        "engine": {"shard_size": 24, "max_num_seqs": 64},
+        "engine": {"shard_size": 24, "kv_cache_gib": 0.125, "max_num_seqs": 64},
         "sft": {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 8, "max_length": 512},
     } | changes
 
@@ -303,38 +303,39 @@ def test_a_bill_above_the_cap_is_refused_by_its_upper_end() -> None:
 @pytest.mark.timeout(1800)
 def test_a_sweep_makes_every_cell_once_and_a_second_run_does_nothing(agentark: Cli, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    asked = settings(home)["test_sets"]["test"]
-    small = {"sweep": {"teacher_rows": False, "estimate_questions": 4}, "test_sets": {"test": asked}}
-    done = agentark("run", "sweep", settings(home, **small), timeout_s=1200)
-    assert "0 of 2 cells are made already" in done.stdout + done.stderr
-    rows = json.loads((home / "reports" / "tiny" / "grid.json").read_text())
-    assert [(row["n"], row["error"]) for row in rows] == [(16, "")] * 2
-    assert len({row["base"]["value"] for row in rows}) == 1
+    whole = settings(home)
+    small = {
+        "sweep": {"teacher_rows": False, "estimate_questions": 4},
+        "test_sets": {"test": whole["test_sets"]["test"]},
+    }
+    broken = {"broken": {"model": {"path": str(tmp_path / "nowhere")}}, **whole["students"]}
+    first = settings(home, **small | {"students": broken, "strategies": ["rsft"]})
+    failed = agentark("run", "sweep", first, expect=7, timeout_s=1200)
+    assert "0 of 2 cells are made already" in failed.stdout + failed.stderr
+    assert "1 of 2 cells failed" in failed.stderr and "nowhere" in failed.stderr
+    assert {row["student"]: row["n"] for row in grid(home)} == {"broken": 0, "small": 16}
+    models = weights(home)
+
+    done = agentark("run", "sweep", settings(home, **small), timeout_s=900)
+    assert "1 of 2 cells are made already" in done.stdout + done.stderr
+    assert [(row["n"], row["error"]) for row in grid(home)] == [(16, "")] * 2
+    assert len({row["base"]["value"] for row in grid(home)}) == 1
     # The estimate's sample, the debates, and two answers of the base and of each of two students.
     runs = debate_runs(home)
     assert len(runs) == 2 + 2 * 3
-    models = {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
-    assert len(models) == 2, "rsft is shared by both strategies"
+    assert len(weights(home)) == 2 and models.items() < weights(home).items(), "rsft is shared by both strategies"
 
     again = agentark("run", "sweep", settings(home, **small), timeout_s=600)
     assert "2 of 2 cells are made already; nothing to do" in again.stdout + again.stderr
     assert "finished_before: 2" in again.stdout
     assert debate_runs(home) == runs
 
-    tests = {"test": asked, "more": {"source": "arkling", "split": "test", "limit": 8, "offset": 100}}
-    broken = {"broken": {"model": {"path": str(tmp_path / "nowhere")}}, **settings(home)["students"]}
-    failed = agentark(
-        "run",
-        "sweep",
-        settings(home, **small | {"test_sets": tests, "students": broken, "strategies": ["rsft"]}),
-        expect=7,
-        timeout_s=900,
-    )
-    assert "2 of 4 cells failed" in failed.stderr and "nowhere" in failed.stderr
-    assert models == {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
-    rows = json.loads((home / "reports" / "tiny" / "grid.json").read_text())
-    found = {(row["student"], row["test"]): row["n"] for row in rows}
-    assert found == {
-        **{("broken", test): 0 for test in tests},
-        **{("small", "test"): 16, ("small", "more"): 8},
-    }
+
+def grid(home: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((home / "reports" / "tiny" / "grid.json").read_text())
+    return rows
+
+
+def weights(home: Path) -> dict[Path, int]:
+    """Every trained model and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}

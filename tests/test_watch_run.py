@@ -35,7 +35,7 @@ def config(home: Path) -> dict[str, Any]:
             "sampling": {"temperature": 0.9, "max_tokens": 128},
         },
         # Few slots, so that the run lasts long enough to be looked at.
-        "engine": {"shard_size": QUESTIONS // SHARDS, "max_num_seqs": 8, "lease_timeout_s": 10},
+        "engine": {"shard_size": QUESTIONS // SHARDS, "kv_cache_gib": 0.125, "max_num_seqs": 8, "lease_timeout_s": 10},
     }
 
 

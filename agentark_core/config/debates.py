@@ -158,7 +158,7 @@ class EngineConfig(Section):
     num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one engine actor; 0 runs on CPU.")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that one engine's weights are split over.")
     max_num_seqs: int = Field(256, ge=1, description="Requests that one engine runs at once.")
-    kv_cache_gib: int = Field(1, ge=1, description="CPU only: key-value cache in whole GiB.")
+    kv_cache_gib: float = Field(1.0, gt=0, description="CPU only: key-value cache in GiB.")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="GPU only: share of memory vLLM may take.")
     enforce_eager: bool = Field(True, description="Skip compilation: faster start, slower tokens.")
     shard_size: int = Field(256, ge=1, description="Questions per shard (unit of lease, journal and commit).")

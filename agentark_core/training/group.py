@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agentark_core import model_files
+from agentark_core import heavy, model_files
 from agentark_core.config import GRPOConfig, PRMConfig, SFTConfig
 from agentark_core.errors import AgentArkError, ConfigError, StorageFull
 from agentark_core.training import checkpoints
@@ -69,7 +69,8 @@ def prepare(*, cpus: float) -> bool:
     """Settle threads and accelerator before TRL is imported; returns whether there is a GPU."""
     threads = max(1, int(cpus))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else accelerate chooses for itself
-    import torch
+    with heavy.imports():
+        import torch
 
     on_gpu: bool = torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_gpu else "cpu")
@@ -88,7 +89,8 @@ def gpu_bytes() -> int:
 
 def _skip_shared_memory_op() -> None:
     """Leave CPU collectives to gloo: DeepSpeed would compile an op of its own at first use (35 s, needs a compiler)."""
-    import deepspeed
+    with heavy.imports():
+        import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 

@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agentark_core import heavy
 from agentark_core.chat import ChatFormat
 from agentark_core.training import checkpoints, group, grpo_data, watch
 from agentark_core.training.grpo_plan import Plan, plan
@@ -53,10 +54,11 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     on_gpu = group.prepare(cpus=config.cpus_per_worker)
     if on_gpu:
         job.check_memory(available=group.gpu_bytes())
-    from agentark_core.training.grpo_trainer import LOGGED, PolicyTrainer, build_trainer
-    from agentark_core.training.guarded import MetricsFile
-    from agentark_core.training.ppo_trainer import ValueTrainer
-    from agentark_core.training.value import without_head
+    with heavy.imports():
+        from agentark_core.training.grpo_trainer import LOGGED, PolicyTrainer, build_trainer
+        from agentark_core.training.guarded import MetricsFile
+        from agentark_core.training.ppo_trainer import ValueTrainer
+        from agentark_core.training.value import without_head
 
     chat = ChatFormat.load(job.base)
     fitting = grpo_data.fitting(job.prompts, chat, max_prompt_tokens=config.max_prompt_tokens)

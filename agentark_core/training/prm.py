@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agentark_core import heavy
 from agentark_core.chat import ChatFormat
 from agentark_core.config import PRMStage
 from agentark_core.steps import STEPS_VERSION
@@ -80,8 +81,9 @@ def _train_stage(
     job: Plan, items: list[dict[str, Any]], *, name: str, stage: PRMStage, start: Path, chat: ChatFormat, gpu: bool
 ) -> tuple[Any, dict[str, Any]]:
     """The trainer after its last step, and {steps, final_loss, tokens, seconds}."""
-    from agentark_core.training.guarded import MetricsFile
-    from agentark_core.training.prm_trainer import build_trainer
+    with heavy.imports():
+        from agentark_core.training.guarded import MetricsFile
+        from agentark_core.training.prm_trainer import build_trainer
 
     steps = max(1, round(stage.epochs * len(items) / job.config.batch_size))
     folder = job.output / name / "checkpoints"

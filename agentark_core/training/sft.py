@@ -20,6 +20,7 @@ import os
 import sys
 from typing import Any
 
+from agentark_core import heavy
 from agentark_core.chat import ChatFormat
 from agentark_core.config import SFTConfig
 from agentark_core.errors import ConfigError
@@ -47,9 +48,10 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
     _check_kernels(job.config, on_gpu=on_gpu)
     if on_gpu:
         job.check_memory(available=group.gpu_bytes())
-    from agentark_core.training import student_model
-    from agentark_core.training.guarded import MetricsFile
-    from agentark_core.training.sft_trainer import EXTRA, build_trainer
+    with heavy.imports():
+        from agentark_core.training import student_model
+        from agentark_core.training.guarded import MetricsFile
+        from agentark_core.training.sft_trainer import EXTRA, build_trainer
 
     chat = ChatFormat.load(job.base)
     rows, too_long = sft_data.tokenise(job.examples, chat, max_length=job.config.max_length)

@@ -119,7 +119,7 @@ def measure(*, questions: int, slots: int) -> dict[str, float]:
         engines = psutil.Process(flow.pid).children(recursive=True)
         os.killpg(flow.pid, signal.SIGKILL)
         flow.wait()
-        psutil.wait_procs([p for p in engines if "DebateActor" in p.name() or "EngineCore" in p.name()], timeout=60)
+        psutil.wait_procs([p for p in engines if "DebateActor" in p.name() or "EngineCor" in p.name()], timeout=60)
         first = usage(home)
         before = kept_turns(home)
         again = start(folder)
