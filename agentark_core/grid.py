@@ -37,8 +37,8 @@ class GridRow:
     questions: asked of the debates' train set (0: all), agents: of the debate; the axes of two figures. error: why the
     cell failed, with every figure missing; empty with accuracy None: not made yet. published: what the paper reports of
     the same cell and base, as shares. train_source, test_source, teacher_model: what stands behind the user's names, of
-    which several may be of one source or model. training, scores (of the student's greedy answers in prose) and
-    reasoning (of the same answers): where they are known.
+    which several may be of one source or model. training, scores and base_scores (of greedy answers in prose) and
+    reasoning (of the student's): where they are known.
     """
 
     cell: str
@@ -64,6 +64,7 @@ class GridRow:
     teacher_model: str = ""
     training: Training | None = None
     scores: tuple[ScoreRow, ...] = ()
+    base_scores: tuple[ScoreRow, ...] = ()
     reasoning: Reasoning | None = None
 
     @property
@@ -123,6 +124,7 @@ def _row(config: SweepConfig, cell: Cell, *, part: Mapping[str, Any] | None, err
     report: EvalReport = evaluation.from_json(part["report"])
     found = {each.name: each for each in report.rows}
     student = found[STUDENT]
+    prose = text_scores.read(Path(part["folder"])) if "folder" in part else []
     return replace(
         row,
         n=student.n,
@@ -133,9 +135,8 @@ def _row(config: SweepConfig, cell: Cell, *, part: Mapping[str, Any] | None, err
         difference=student.vs_baseline,
         retention=student.retention,
         training=_training(part.get("stages", [])),
-        scores=tuple(one for one in text_scores.read(Path(part["folder"])) if one.method == STUDENT)
-        if "folder" in part
-        else (),
+        scores=tuple(one for one in prose if one.method == STUDENT),
+        base_scores=tuple(one for one in prose if one.method == BASE),
         reasoning=_reasoning(Path(part["folder"]), home=Path(config.run.home)) if "folder" in part else None,
     )
 

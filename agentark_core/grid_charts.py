@@ -11,7 +11,9 @@ from typing import Any
 
 from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, log_scale, name, panels, style, svg
 from agentark_core.grid import GridRow
+from agentark_core.grid_means import Mean
 from agentark_core.statistics import Estimate
+from agentark_core.text_scores import ScoreRow
 
 _LOOKS = [(colour, marker) for marker in "os^Dv*" for colour in (BLUE, ORANGE, GREEN)]
 PANELS = 3
@@ -49,6 +51,64 @@ def strategies(rows: Sequence[GridRow], *, key: str, about: str) -> str:
         axes.grid(visible=True, axis="x", alpha=0.25, color=PAGE)
         _legend(figure, [axes])
         return svg(figure, key=key, label=label)
+
+
+def means(found: Sequence[Mean], *, key: str) -> str:
+    """Mean accuracy, a panel by train set and one by student, a marker for base and each strategy."""
+    axes_of = list(dict.fromkeys(one.by for one in found))
+    series = list(dict.fromkeys(one.strategy for one in found))
+    label = "Chart of mean accuracy. " + " ".join(
+        f"{one.by} {one.value}, {one.strategy}: {_percent(one.accuracy)} %." for one in found
+    )
+    with style(key):
+        figure, panel = panels(len(axes_of), height=3.4 + 0.2 * len(series))
+        for axes, by in zip(panel, axes_of, strict=True):
+            values = list(dict.fromkeys(one.value for one in found if one.by == by))
+            for one in (one for one in found if one.by == by):
+                number = series.index(one.strategy)
+                at = values.index(one.value) + 0.6 * ((number + 0.5) / len(series) - 0.5)
+                colour, marker = _LOOKS[number % len(_LOOKS)]
+                _upright(axes, one.accuracy, at, colour=colour, marker=marker, label=name(one.strategy))
+            axes.set_xticks(range(len(values)), [name(value) for value in values], rotation=20)
+            axes.set_xlabel({"train": "train set", "student": "student"}[by])
+        panel[0].set_ylabel("correct answers, % [95 %]")
+        _legend(figure, panel)
+        return svg(figure, key=key, label=label)
+
+
+def scores(rows: Sequence[GridRow], *, metrics: Sequence[str], key: str) -> list[str]:
+    """Scores of prose of bases and students on one test set, a panel a metric; PANELS of them a figure."""
+    places = list(
+        dict.fromkeys(place for row in rows for place in ((row.student, "base"), (row.student, row.strategy)))
+    )
+    places.sort(key=lambda place: [row.student for row in rows].index(place[0]))
+    series = list(dict.fromkeys((row.teacher, row.train) for row in rows))
+    figures = []
+    for start in range(0, len(metrics), PANELS):
+        shown = metrics[start : start + PANELS]
+        label = f"Chart of scores on {rows[0].test}. " + " ".join(
+            f"{row.student}, {row.strategy}, {one.metric}: {one.mean:.1f}."
+            for row in rows
+            for one in row.scores
+            if one.metric in shown
+        )
+        with style(f"{key}-{start}"):
+            figure, panel = panels(len(shown), height=1.8 + 0.34 * len(places))
+            for axes, metric in zip(panel, shown, strict=True):
+                for row in rows:
+                    number = series.index((row.teacher, row.train))
+                    colour, marker = _LOOKS[number % len(_LOOKS)]
+                    at = places.index((row.student, row.strategy)) + 0.5 * ((number + 0.5) / len(series) - 0.5)
+                    of = name(f"{row.teacher}, {row.train}")
+                    _score(axes, row.scores, metric, at, colour=colour, marker=marker, label=of)
+                    base = places.index((row.student, "base"))
+                    _score(axes, row.base_scores, metric, base, colour=PAGE, marker="x", label="base student")
+                axes.set_yticks(range(len(places)), [name(f"{student} · {strategy}") for student, strategy in places])
+                axes.set_ylim(len(places) - 0.4, -0.6)
+                axes.set_xlabel(f"{metric} [95 %]")
+            _legend(figure, panel)
+            figures.append(svg(figure, key=f"{key}-{start}", label=label))
+    return figures
 
 
 def over(
@@ -177,6 +237,21 @@ def _across(axes: Any, found: Estimate | None, at: float, *, colour: str, marker
     if found is not None:
         spread = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
         axes.errorbar([100 * found.value], [at], xerr=spread, fmt=marker, color=colour, capsize=3, label=label)
+
+
+def _upright(axes: Any, found: Estimate, at: float, *, colour: str, marker: str, label: str) -> None:
+    spread = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
+    axes.errorbar([at], [100 * found.value], yerr=spread, fmt=marker, color=colour, capsize=3, label=label)
+
+
+def _score(
+    axes: Any, found: Sequence[ScoreRow], metric: str, at: float, *, colour: str, marker: str, label: str
+) -> None:
+    for one in found:
+        if one.metric == metric:
+            low, high = one.interval or (one.mean, one.mean)
+            spread = [[one.mean - low], [high - one.mean]]
+            axes.errorbar([one.mean], [at], xerr=spread, fmt=marker, color=colour, capsize=3, label=label)
 
 
 def _legend(figure: Any, panel: Sequence[Any]) -> None:

@@ -1,8 +1,9 @@
 """The grid of a sweep for the eye: sections of tables with their figures, as Markdown, as a page and for a terminal.
 
-The paper's tables and figures, each where the finished cells hold it: accuracy in domain and across data sets, scores
-of prose, perplexity, judged qualities, training cost; accuracy by strategy, by number of agents (Figure 4), by size of
-the data (Figure 5), the transfer between data sets. No numbers are computed here.
+The paper's tables and figures, each where the finished cells hold it: accuracy in domain and across data sets (Tables
+4, 5 and 7 to 13, Figure 3 a), its means (Figure 3 b), by number of agents (Figure 4) and size of the data (Figures 5
+and 10), scores of prose (Table 2, Figure 6), perplexity and judged qualities (Table 1), training cost (Table 6), and
+the transfer between data sets. No numbers are computed here.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from agentark_core import grid_charts, page, reasoning_view, terminal
+from agentark_core import grid_charts, grid_means, page, reasoning_view, terminal
 from agentark_core.evaluation_report import p_text
 from agentark_core.grid import GridRow
 from agentark_core.mean_interval import show
 from agentark_core.page import Section, Table
 from agentark_core.statistics import Estimate
+from agentark_core.text_scores import ScoreRow
 
 Lines = list[list[str]]
 CELL = ("student", "strategy", "teacher", "train", "test")
@@ -30,6 +32,15 @@ NOTE = (
 DIFFERENCES_NOTE = (
     "Paired by question (Newcombe, exact McNemar); Holm over all comparisons of the grid. MDD: where p (Holm) is 0.05 "
     "or more, the true difference, in points, found with a chance of 80 %."
+)
+MEANS_NOTE = (
+    "Means over the cells that have every strategy. The interval is the mean of theirs, which is at least as wide as "
+    "that of the mean: their questions are the same."
+)
+COST_NOTE = (
+    "All stages of a student together, by the clock on the machines that this sweep used; a figure for each test set "
+    "sets them against what they gained. Published (Table 6; a student of 8B, H100s, batches of 4): rsft about 6 hours "
+    "on one, da 8 on one, pad 20 on eight (8 for the reward model, 12 for GRPO)."
 )
 TRANSFER_NOTE = (
     "Points of the table of differences; in the figure blue: student above its base, orange: below, the stronger the "
@@ -66,7 +77,7 @@ AXES = (
         series=lambda row: (row.teacher_model.split("/")[-1], row.train),
     ),
     Axis(
-        title="Accuracy by size of the data (Figure 5 of the paper)",
+        title="Accuracy by size of the data (Figures 5 and 10 of the paper)",
         what="questions debated",
         value=lambda row: row.questions,
         series=lambda row: (row.teacher, row.train_source),
@@ -101,6 +112,7 @@ def render_text(rows: Sequence[GridRow]) -> str:
 def sections(rows: Sequence[GridRow], *, drawn: bool = True) -> Iterator[Section]:
     """Everything that the cells give, in order."""
     yield from _accuracies(rows, drawn=drawn)
+    yield from _means(rows, drawn=drawn)
     compared = [row for row in rows if row.difference is not None and row.judged]
     if compared:
         yield Section(
@@ -111,7 +123,7 @@ def sections(rows: Sequence[GridRow], *, drawn: bool = True) -> Iterator[Section
     for axis in AXES:
         if known := axis.cells([row for row in rows if row.judged and axis.value(row)]):
             yield _over(known, axis=axis, drawn=drawn)
-    yield from _scores(rows)
+    yield from _scores(rows, drawn=drawn)
     yield from _reasoning(rows)
     yield from _cost(rows, drawn=drawn)
     if failed := [f"{row.cell}: {row.error}" for row in rows if row.error]:
@@ -136,6 +148,26 @@ def _accuracies(rows: Sequence[GridRow], *, drawn: bool) -> Iterator[Section]:
             if drawn and finished
             else [],
             tables=[Table(headers=headers, rows=cells, left=3, note=NOTE)],
+        )
+
+
+def _means(rows: Sequence[GridRow], *, drawn: bool) -> Iterator[Section]:
+    """Base and strategies by train set and by student."""
+    found = grid_means.means(rows)
+    strategies = list(dict.fromkeys(one.strategy for one in found))
+    tables = []
+    for by in dict.fromkeys(one.by for one in found):
+        lines: dict[tuple[str, int], list[str]] = {}
+        for one in found:
+            if one.by == by:
+                lines.setdefault((one.value, one.accuracy.n), []).append(_percent(one.accuracy))
+        cells = [[value, f"{n:,}", *shown] for (value, n), shown in lines.items()]
+        tables.append(Table(headers=[by, "cells", *strategies], rows=cells, left=1, note=MEANS_NOTE))
+    if tables:
+        yield Section(
+            title="Mean accuracy by train set and by student (Figure 3 b of the paper)",
+            figures=[grid_charts.means(found, key="means")] if drawn else [],
+            tables=tables,
         )
 
 
@@ -213,18 +245,17 @@ def _over(rows: Sequence[GridRow], *, axis: Axis, drawn: bool) -> Section:
 # ---- what lies beside accuracy
 
 
-def _scores(rows: Sequence[GridRow]) -> Iterator[Section]:
-    """Scores of prose, a section a test set: students, strategies and metrics."""
-    for test in dict.fromkeys(row.test for row in rows if row.scores):
+def _scores(rows: Sequence[GridRow], *, drawn: bool) -> Iterator[Section]:
+    """Scores of prose, a section a test set: students, their bases, strategies and metrics."""
+    for number, test in enumerate(dict.fromkeys(row.test for row in rows if row.scores), start=1):
         found = [row for row in rows if row.test == test and row.scores]
         metrics = list(dict.fromkeys(score.metric for row in found for score in row.scores))
-        cells = []
-        for row in found:
-            by_metric = {score.metric: score for score in row.scores}
-            shown = (by_metric.get(metric) for metric in metrics)
-            cells.append([*_names(row)[:4], *(show(s.mean, s.interval, form=".1f") if s else "-" for s in shown)])
+        bases = {row.student: row.base_scores for row in found if row.base_scores}
+        cells = [[student, grid_means.BASE, "", "", *_shown(scores, metrics)] for student, scores in bases.items()]
+        cells += [[*_names(row)[:4], *_shown(row.scores, metrics)] for row in found]
         yield Section(
-            title=f"Scores without training on the set: {test}",
+            title=f"Scores without training on the set: {test} (Figure 6 of the paper)",
+            figures=grid_charts.scores(found, metrics=metrics, key=f"scores-{number}") if drawn else [],
             tables=[
                 Table(
                     headers=[*CELL[:4], *metrics],
@@ -234,6 +265,12 @@ def _scores(rows: Sequence[GridRow]) -> Iterator[Section]:
                 )
             ],
         )
+
+
+def _shown(scores: Sequence[ScoreRow], metrics: Sequence[str]) -> list[str]:
+    by_metric = {score.metric: score for score in scores}
+    found = (by_metric.get(metric) for metric in metrics)
+    return [show(score.mean, score.interval, form=".1f") if score else "-" for score in found]
 
 
 def _reasoning(rows: Sequence[GridRow]) -> Iterator[Section]:
@@ -281,8 +318,7 @@ def _cost(rows: Sequence[GridRow], *, drawn: bool) -> Iterator[Section]:
                 headers=[*CELL[:4], "rows learned from", "steps", "seconds"],
                 rows=cells,
                 left=4,
-                note="All stages of a student together, by the clock on the machines that this sweep used; a figure "
-                "for each test set sets them against what they gained.",
+                note=COST_NOTE,
             )
         ],
     )

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from markdown_it import MarkdownIt
 from test_card import HOSTILE, Page
 from test_sweep import config_of
 
-from agentark_core import evaluation, grid, grid_view, text_scores
+from agentark_core import evaluation, grid, grid_means, grid_view, text_scores
 from agentark_core.grid import GridRow
 from agentark_core.reasoning import MeanPerplexity, Reasoning
 from agentark_core.statistics import share
@@ -109,7 +110,7 @@ def test_each_figure_of_the_paper_is_drawn_where_its_cells_are(tmp_path: Path) -
     more = [*one, ten, compared(train="b", questions=200)]
     found = {section.title: section for section in grid_view.sections(more)}
     agents = found["Accuracy by number of agents (Figure 4 of the paper)"]
-    data = found["Accuracy by size of the data (Figure 5 of the paper)"]
+    data = found["Accuracy by size of the data (Figures 5 and 10 of the paper)"]
     assert [line[5:] for line in agents.tables[0].rows] == [
         ["5", "60.0 [50.2, 69.1] / -"],
         ["10", "60.0 [50.2, 69.1] / 60.00"],
@@ -123,6 +124,26 @@ def test_each_figure_of_the_paper_is_drawn_where_its_cells_are(tmp_path: Path) -
     others = [compared(teacher=one, teacher_model=one, agents=agents) for one, agents in (("a", 5), ("b", 10))]
     assert not [title for title in titles(others) if "agents" in title], "two teachers are no line"
     assert titles([row(error="x")]) == ["Accuracy in domain: trained on , tested on gsm8k", "Failed: 1 of 1 cells"]
+
+
+def test_means_are_over_the_cells_that_have_every_strategy() -> None:
+    """By hand: two train sets, one student; the third train set lacks a strategy and counts nowhere."""
+    rows = [
+        row(n=100, train=train, strategy=strategy, test=test, accuracy=share(right, 100), base=share(50, 100))
+        for train, test, rsft, da in (("a", "x", 60, 70), ("a", "y", 40, 50), ("b", "x", 30, 90))
+        for strategy, right in (("rsft", rsft), ("da", da))
+    ]
+    alone = row(n=100, train="c", strategy="da", test="x", accuracy=share(99, 100), base=share(1, 100))
+    found = grid_means.means([*rows, alone])
+    assert [(one.by, one.value, one.strategy, one.accuracy.n) for one in found] == [
+        ("train", train, strategy, n) for train, n in (("a", 2), ("b", 1)) for strategy in ("base", "rsft", "da")
+    ]
+    assert [round(100 * one.accuracy.value) for one in found] == [50, 50, 60, 50, 30, 90]
+    low = (share(60, 100).low + share(40, 100).low) / 2
+    assert found[1].accuracy.low == pytest.approx(low)
+    (section,) = [section for section in grid_view.sections(rows) if section.title.startswith("Mean accuracy")]
+    assert len(section.figures) == 1 and [line[:2] for line in section.tables[0].rows] == [["a", "2"], ["b", "1"]]
+    assert not grid_means.means([one for one in rows if one.strategy == "da"]), "one strategy is no comparison"
 
 
 def test_data_sets_are_told_apart_and_the_transfer_between_them_is_mapped() -> None:
@@ -143,23 +164,25 @@ def test_data_sets_are_told_apart_and_the_transfer_between_them_is_mapped() -> N
 
 def test_scores_reasoning_and_cost_stand_where_cells_have_them(tmp_path: Path) -> None:
     score = ScoreRow(method=grid.STUDENT, metric="f1", n=4, mean=41.2, interval=(33.0, 49.5))
+    base = ScoreRow(method=grid.BASE, metric="f1", n=4, mean=30.0, interval=None)
     perplexity = MeanPerplexity(
         model="m", mean=1.5, interval=(1.4, 1.6), n=9, tokens=9, no_reasoning=0, too_long=0, incomplete=0
     )
     rows = [
-        row(test="qasper", n=4, undecided=4, accuracy=share(0, 4), base=share(0, 4), scores=(score,)),
+        row(test="qasper", n=4, undecided=4, accuracy=share(0, 4), scores=(score,), base_scores=(base,)),
         compared(reasoning=Reasoning(perplexity=(perplexity,)), training=grid.Training(rows=7, steps=3, seconds=12.5)),
     ]
     found = {section.title: section for section in grid_view.sections(rows)}
     assert list(found) == [
         "Accuracy in domain: trained on , tested on gsm8k",
         "Differences against the base",
-        "Scores without training on the set: qasper",
+        "Scores without training on the set: qasper (Figure 6 of the paper)",
         "Reasoning perplexity",
         "Training cost",
     ]
-    (line,) = found["Scores without training on the set: qasper"].tables[0].rows
-    assert line == ["s", "rsft", "t", "gsm8k", "41.2 [33.0, 49.5]"]
+    prose = found["Scores without training on the set: qasper (Figure 6 of the paper)"]
+    assert prose.tables[0].rows == [["s", "base", "", "", "30.0 [-]"], ["s", "rsft", "t", "gsm8k", "41.2 [33.0, 49.5]"]]
+    assert len(prose.figures) == 1 and "s, rsft, f1: 41.2." in prose.figures[0]
     assert found["Reasoning perplexity"].tables[0].rows[0][5:] == ["m", "1.500 [1.400, 1.600]", "9"]
     assert found["Training cost"].tables[0].rows == [["s", "rsft", "t", "gsm8k", "7", "3", "12"]]
     assert "+10.0 points after 12 s" in found["Training cost"].figures[0]

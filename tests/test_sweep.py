@@ -113,20 +113,47 @@ def test_a_grid_that_cannot_run_is_refused_before_it_starts(
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_the_paper_grid_has_120_cells_and_every_published_figure() -> None:
-    config = load(SweepConfig, REPOSITORY / "deployments" / "paper_grid.yaml")
+def paper_grid(*overrides: str) -> SweepConfig:
+    return load(SweepConfig, REPOSITORY / "deployments" / "paper_grid.yaml", overrides=list(overrides))
+
+
+def test_the_paper_grid_trains_120_students_with_a_published_figure_for_every_cell() -> None:
+    config = paper_grid()
     cells = config.cells()
-    assert len(cells) == len({cell.name for cell in cells}) == 120
-    found = {published.of_cell(config, cell) for cell in cells} | {published.of_base(config, cell) for cell in cells}
-    assert found == {None, *published.figures().values()} and len(published.figures()) == 15
+    assert len({cell.trained for cell in cells}) == 120 and len(cells) == len({cell.name for cell in cells}) == 240
+    assert all(published.of_cell(config, cell) and published.of_base(config, cell) for cell in cells)
     by_name = {cell.name: cell for cell in cells}
     best = by_name["qwen3-32b_gsm8k_gemma-7b-it_da_gsm8k"]
     assert published.of_cell(config, best) == pytest.approx(0.6626)
-    assert published.of_cell(config, by_name["qwen3-32b_gsm8k_gemma-7b-it_rsft_gsm8k"]) is None
+    assert published.of_cell(config, by_name["gemma-3-27b-it_math_qwen3-0.6b_pad_medmcqa"]) == pytest.approx(0.3292)
     part = config.model_copy(
         update={"test_sets": {"gsm8k": config.test_sets["gsm8k"].model_copy(update={"limit": 100})}}
     )
     assert published.of_cell(part, best) is published.of_base(part, best) is None, "100 questions are another cell"
+    ten = paper_grid("debate.num_agents=10")
+    assert {published.of_cell(ten, cell) for cell in ten.cells()} == {None}, "ten agents are another cell"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cell", "found"),
+    [
+        # Table 4: the process reward model of 8B teaches the 0.6B student, and the other way round.
+        (["strategies=[pad]", "prm.model.path=Qwen/Qwen3-8B"], "qwen3-32b_math_qwen3-0.6b_pad_gsm8k", 0.4253),
+        (["strategies=[pad]", "prm.model.path=Qwen/Qwen3-0.6B"], "qwen3-32b_metamath_qwen3-8b_pad_medmcqa", 0.5965),
+        (["strategies=[pad]", "prm.model.path=Qwen/Qwen3-8B"], "qwen3-32b_gsm8k_qwen3-8b_pad_gsm8k", 0.8905),
+        (["strategies=[pad]", "prm.model.path=Qwen/Qwen3-8B"], "qwen3-32b_math_gemma-7b-it_pad_gsm8k", None),
+        # Table 5's PPO, whose student is not told; Table 7; Table 8.
+        (["strategies=[pad]", "grpo.advantage=value"], "qwen3-32b_gsm8k_qwen3-8b_pad_gsm8k", None),
+        (["strategies=[[rsft, da], [pad, da]]"], "qwen3-32b_gsm8k_qwen3-1.7b_rsft-da_gsm8k", None),
+        (["strategies=[sft_answer]"], "qwen3-32b_metamath_gemma-7b-it_sft_answer_gsm8k", 0.3639),
+    ],
+)
+def test_the_papers_other_tables_are_its_grid_with_other_keys(
+    overrides: list[str], cell: str, found: float | None
+) -> None:
+    config = paper_grid(*overrides)
+    by_name = {each.name: each for each in config.cells()}
+    assert published.of_cell(config, by_name[cell]) == pytest.approx(found)
 
 
 # ---- content addressing

@@ -160,7 +160,7 @@ class SweepConfig(Section):
                 raise ValueError(f"teachers.{name}.students: no student {sorted(unknown)[0]!r}; there are: {known}")
             self.debate_of(name), self.engine_of(name)
         for name in self.students:
-            self._training_of(name)
+            self.training_of(name)
         names = [cell.name for cell in self.cells()]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(
@@ -200,7 +200,8 @@ class SweepConfig(Section):
         """The engines of a teacher; its students are evaluated on the same."""
         return changed(self.engine, self.teachers[teacher].engine, key=f"teachers.{teacher}.engine")
 
-    def _training_of(self, student: str) -> dict[str, Any]:
+    def training_of(self, student: str) -> dict[str, Any]:
+        """Sections `sft`, `prm` and `grpo` of a student."""
         axis, key = self.students[student], f"students.{student}"
         return {
             "sft": changed(self.sft, axis.sft, key=f"{key}.sft"),
@@ -235,7 +236,7 @@ class SweepConfig(Section):
             strategies=list(cell.strategies),
             verification=self.verification,
             tracking=self.tracking,
-            **self._training_of(cell.student),
+            **self.training_of(cell.student),
         )
 
     def evaluation_config(self, cell: Cell, *, model: str) -> EvaluateConfig:
