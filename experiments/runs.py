@@ -21,7 +21,15 @@ SFT = {"epochs": 2, "learning_rate": 8e-4, "batch_size": 64, "micro_batch_size":
 SAMPLING = {"temperature": 0.9, "max_tokens": 128}
 
 
-def debated(name: str, debate: dict[str, Any], *, questions: int, home: Path, teacher: dict[str, Any] = TEACHER) -> str:
+def debated(
+    name: str,
+    debate: dict[str, Any],
+    *,
+    questions: int,
+    home: Path,
+    teacher: dict[str, Any] = TEACHER,
+    seed: int = 0,
+) -> str:
     """The fingerprint of a run of debates on the first `distil` questions, made if need be."""
     before = set(debate_runs(home))
     record = home / f"{name}-{questions}.run"
@@ -30,7 +38,7 @@ def debated(name: str, debate: dict[str, Any], *, questions: int, home: Path, te
     agentark(
         "build-traces",
         {
-            "run": {"name": f"{name}-{questions}", "home": str(home)},
+            "run": {"name": f"{name}-{questions}", "home": str(home), "seed": seed},
             "problems": {"source": "arkling", "split": "distil", "limit": questions},
             "teacher": teacher,
             "debate": {**debate, "summariser": "never", "sampling": SAMPLING},
@@ -43,11 +51,11 @@ def debated(name: str, debate: dict[str, Any], *, questions: int, home: Path, te
     return run
 
 
-def distilled(name: str, *, traces: str, home: Path, student: dict[str, Any] = STUDENT, **sections: Any) -> Path:
+def distilled(name: str, *, traces: list[str], home: Path, student: dict[str, Any] = STUDENT, **sections: Any) -> Path:
     """The model directory of a student; sections are those of DistilConfig."""
     config = {
         "run": {"name": re.sub(r"[^A-Za-z0-9]+", "-", name), "home": str(home)},
-        "traces": [traces],
+        "traces": traces,
         "student": student,
         **sections,
     }

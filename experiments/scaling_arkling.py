@@ -5,7 +5,8 @@
 Like the paper's Figures 4 and 5, with the share of the debate's own accuracy that a student keeps. The shipped teacher
 debates (5 agents, 2 rounds, stopped when all agree) 1/8, 1/4, 1/2 and all of the questions; each set teaches the
 shipped student and one of half its size (pretrained here likewise). The agents' curve: 5, 10 and 20 agents on
---agent-questions, all traces that are right at the end. Greedy answers on the same test questions, beside the debate
+--agent-questions, all traces that are right at the end, in one debate or in debates of five: the shipped teacher has
+learned to read five solutions, not more. Greedy answers on the same test questions, beside the debate
 and one sampled answer of the teacher on them. 95 % Wilson intervals. Writes scaling.json and scaling.png to HOME.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from experiments.arkling_evaluation import greedy
 DEBATE = {"num_agents": 5, "num_rounds": 2, "quorum": 1.0}
 SHARES = (8, 4, 2, 1)
 AGENTS = (5, 10, 20)
+SERIES = {"student": "tab:blue", "small": "tab:orange"}
 SMALL_TOKENS = 3_100_000
 """What the shipped student was trained on."""
 
@@ -53,10 +56,13 @@ def main() -> None:
                     point = {"curve": "data", "student": name, "questions": asked, "epochs": epochs, "seed": seed}
                     table.append(learned(point, student=student, debate=DEBATE, given=given))
         for agents in AGENTS if "agents" in given.curves else ():
-            asked = given.agent_questions
-            point = {"curve": "agents", "student": "student", "questions": asked, "epochs": 2, "seed": seed}
-            debate = {**DEBATE, "num_agents": agents, "quorum": 0}
-            table.append(learned({**point, "agents": agents}, student=runs.STUDENT, debate=debate, given=given))
+            for name, student in students.items():
+                for groups in sorted({1, agents // 5}):
+                    asked = given.agent_questions
+                    point = {"curve": "agents", "student": name, "questions": asked, "epochs": 2, "seed": seed}
+                    debate = {**DEBATE, "num_agents": agents // groups, "quorum": 0}
+                    more = {"agents": agents, "groups": groups}
+                    table.append(learned(point | more, student=student, debate=debate, given=given, groups=groups))
         (given.home / "scaling.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
         plot(table, given.home / "scaling.png")
 
@@ -87,14 +93,24 @@ def references(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def learned(
-    point: dict[str, Any], *, student: dict[str, Any], debate: dict[str, Any], given: argparse.Namespace
+    point: dict[str, Any],
+    *,
+    student: dict[str, Any],
+    debate: dict[str, Any],
+    given: argparse.Namespace,
+    groups: int = 1,
 ) -> dict[str, Any]:
-    """One point of a curve."""
+    """One point of a curve; groups: debates of each question, each of a seed of its own."""
     agents, epochs, seed = debate["num_agents"], point["epochs"], point["seed"]
     name = f"debate-{agents}-{debate['quorum']:g}".replace(".", "_")
-    traces = runs.debated(name, debate, questions=point["questions"], home=given.home)
+    traces = [
+        runs.debated(
+            name + (f"-s{group}" if group else ""), debate, questions=point["questions"], home=given.home, seed=group
+        )
+        for group in range(groups)
+    ]
     model = runs.distilled(
-        f"{point['curve']}-{point['student']}-{point['questions']}-{agents}-{epochs:g}-{seed}",
+        f"{point['curve']}-{point['student']}-{point['questions']}-{agents}x{groups}-{epochs:g}-{seed}",
         traces=traces,
         home=given.home,
         student=student,
@@ -123,26 +139,34 @@ def plot(table: list[dict[str, Any]], path: Path) -> None:
     axes = figure.subplots(1, 2, sharey=True)
     lines = {row["curve"]: row for row in table if row["curve"] in ("teacher debate", "teacher single")}
     for axis, curve, key in ((axes[0], "data", "questions"), (axes[1], "agents", "agents")):
-        for name, colour in (("student", "tab:blue"), ("small", "tab:orange")):
-            points = [row for row in table if row["curve"] == curve and row["student"] == name]
+        ticks = sorted({row[key] for row in table if row["curve"] == curve})
+        if not ticks:
+            continue
+        for (name, colour), grouped in product(SERIES.items(), (False, True)):
+            points = [
+                row
+                for row in table
+                if row["curve"] == curve and row["student"] == name and (row.get("groups", 1) > 1) == grouped
+            ]
             xs = sorted({row[key] for row in points})
             for row in points:
                 bar = [[100 * (row["accuracy"] - row["low"])], [100 * (row["high"] - row["accuracy"])]]
                 axis.errorbar(row[key], 100 * row["accuracy"], yerr=bar, fmt="o", ms=3, color=colour, alpha=0.6)
             means = [[row["accuracy"] for row in points if row[key] == x] for x in xs]
             label = {"student": "student, 0.5 M parameters", "small": "student, 0.2 M"}[name]
-            axis.plot(xs, [100 * sum(m) / len(m) for m in means], color=colour, label=label if xs else None)
+            label += ", debates of five" if grouped else ""
+            style = ":" if grouped else "-"
+            axis.plot(xs, [100 * sum(m) / len(m) for m in means], style, color=colour, label=label if xs else None)
         for name, row in lines.items():
             axis.axhline(100 * row["accuracy"], ls="--", lw=1, color="0.4")
             axis.annotate(name, (0.02, 100 * row["accuracy"] + 1), xycoords=("axes fraction", "data"), fontsize=8)
         axis.set_xscale("log", base=2)
-        ticks = sorted({row[key] for row in table if row["curve"] == curve})
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.set_xlabel({"data": "debated questions", "agents": "agents"}[curve])
         axis.set_ylim(0, 100)
         axis.grid(alpha=0.3)
+        axis.legend(loc="lower right", fontsize=8)
     axes[0].set_ylabel("greedy accuracy, %")
-    axes[0].legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=130)
 
 

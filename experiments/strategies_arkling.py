@@ -133,7 +133,7 @@ def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -
     arm = ARMS[name]
     return runs.distilled(
         f"{name}-{seed}",
-        traces=traces,
+        traces=[traces],
         home=given.home,
         strategies=list(arm.strategies),
         examples={"max_per_problem": 2, **arm.examples},
