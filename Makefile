@@ -49,7 +49,8 @@ experiments: setup ## what each strategy and control gains on arkling (hours on 
 	@$(python) -m experiments.seeds_table experiments-home/strategies.json --minus R-SFT rejection-sampled \
 		--minus DA R-SFT --minus R-SFT "gold solutions" --minus rejection-sampled "gold solutions" \
 		--minus "R-SFT + DA" DA --minus "R-SFT + DA" rejection-sampled \
-		--minus "R-SFT + PAD, gentle" R-SFT --minus "R-SFT, none corrective" "R-SFT, as few tokens" \
+		--minus "R-SFT + PAD, gentle" R-SFT --minus "PAD + DA, gentle" DA \
+		--minus "PAD + DA, gentle" "R-SFT + DA" --minus "R-SFT, none corrective" "R-SFT, as few tokens" \
 		--minus "majority's traces" rejection-sampled --minus R-SFT "majority's traces"
 	@$(python) -m experiments.scaling_arkling --home experiments-home
 	@$(python) -m experiments.grpo_arkling --out experiments-home/grpo --test 1000
