@@ -51,7 +51,7 @@ def doctor(home: Home = DEFAULT_HOME) -> None:
 for command in (
     *(runs.run, runs.estimate, runs.import_),
     *(measures.verify, measures.audit, measures.perplexity, measures.qualities),
-    *(views.debates, views.card, views.report, views.watch, views.consensus, views.models),
+    *(views.debates, views.card, views.report, views.watch, views.consensus, views.seeds, views.models),
     *(harness.lm_eval, harness.export_samples),
 ):
     app.command(command.__name__.strip("_").replace("_", "-"))(command)

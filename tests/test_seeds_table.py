@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agentark_core import seeds_view
 from agentark_core.seeds import difference_over_seeds, mean_over_seeds
 from agentark_core.statistics import holm
 from experiments import seeds_table
@@ -34,8 +35,8 @@ def test_arms_are_combined_over_seeds_and_compared_by_question(tmp_path: Path) -
         "R-SFT": (3, 10),
         "DA $2": (1, 10),
     }
-    assert seeds_table.mean_of(arms["R-SFT"]) == mean_over_seeds(arms["R-SFT"])
-    first, second = seeds_table.differences({"test": arms}, [["R-SFT", "DA $2"]])
+    assert seeds_view.mean_of(arms["R-SFT"]) == mean_over_seeds(arms["R-SFT"])
+    first, second = seeds_view.differences({"test": arms}, [["R-SFT", "DA $2"]])
     assert (first.a, first.b, second.a, second.b) == ("R-SFT", "base", "R-SFT", "DA $2"), "one seed is left to McNemar"
     assert first.found == difference_over_seeds(arms["R-SFT"], arms["base"])
     p_values = [item.found.p_value or 0.0 for item in (first, second)]

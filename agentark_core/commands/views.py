@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -88,6 +89,34 @@ def consensus(
     from agentark_core.consensus import render
 
     typer.echo(render(home, run=run, quorum=quorum))
+
+
+def seeds(
+    runs: Annotated[
+        list[str], typer.Argument(help="Names of evaluated runs that differ in the training's seed alone.")
+    ],
+    against: Annotated[
+        list[str] | None, typer.Option("--against", metavar="RUN", help="A run of the other arm; give it for each.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="Whose answers, as the evaluation names them.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write.")] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Combine several trainings on the same test questions: accuracy over seeds, and paired differences.
+
+    The intervals hold the variance of seeds and that of questions. The runs are set against the base student, and
+    with `--against` against the runs of another arm.
+    """
+    from agentark_core import seed_runs, seeds_view
+    from agentark_core.evaluation import STUDENT
+    from agentark_core.ledger import atomic_write_text
+
+    arms = {"questions": seed_runs.arms_of(home, runs, against=against or (), method=method or STUDENT)}
+    compared = seeds_view.differences(arms, [(seed_runs.RUNS, seed_runs.AGAINST)] if against else [])
+    typer.echo(seeds_view.render_text(arms, compared))
+    if out is not None:
+        atomic_write_text(out, seeds_view.render_markdown(arms, compared))
+        typer.echo(f"-> {out}")
 
 
 def models(home: Home = DEFAULT_HOME) -> None:
