@@ -28,6 +28,7 @@ from agentark_core.few_shot import draw_shots
 from agentark_core.ledger import Store
 from agentark_core.rows import RejectedRow, bad_row
 from agentark_core.sources import LICENCES, Table, open_table, rule_of
+from agentark_core.text_benchmarks import READ_ANEW
 from agentark_core.types import BadRow, Problem
 
 LATER_SETTINGS = {"context_column", "max_context_tokens", "tokenizer", "few_shot", "few_shot_path"}
@@ -46,7 +47,8 @@ class LoadedProblems:
     """What `load` returns.
 
     revision is the sha256 of the file's bytes, "<hub id>@<commit>", or the arkling version and split; what else shapes
-    the questions follows behind `+`: the prompt's template, the budget of contexts, the file of worked examples.
+    the questions follows behind `+`: a changed rule of reading, the prompt's template, the budget of contexts, the file
+    of worked examples.
     source is the file or hub id; for MedMCQA it also says from where `cop` was found to count.
     """
 
@@ -77,7 +79,7 @@ def load(config: ProblemsConfig, *, seed: int = 0) -> LoadedProblems:
     counted = [row for row in bad if not (by_design and row.reason.startswith(REPEATED))]
     _check_bad_rows(counted, good=len(problems), limit=config.max_bad_row_share, source=table.source)
     template = prompt_revision(config.task if config.source == "file" else config.source)
-    revisions = [table.revision, template, budget.revision if budget else ""]
+    revisions = [table.revision, READ_ANEW.get(config.source, ""), template, budget.revision if budget else ""]
     chosen = problems[config.offset : config.offset + config.limit if config.limit else None]
     if not chosen:
         raise EmptyDataset(

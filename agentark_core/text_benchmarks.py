@@ -23,6 +23,10 @@ from agentark_core.types import BadRow
 
 Expanded = Iterator[dict[str, Any]]
 
+NO_COMMENT = "I have no comment."
+READ_ANEW = {"truthfulqa": "references-2"}
+"""Source -> mark in the revision of its questions, where a rule of this file that makes other questions has changed."""
+
 
 def hotpotqa(row: dict[str, Any]) -> RowParts:
     """The hub's rows (context of titles and sentences), or the authors' own ([[title, [sentence, ...]], ...])."""
@@ -141,7 +145,8 @@ def expand(rows: Iterator[Row], *, source: str, file: str) -> Iterator[Row]:
 def truthfulqa(row: dict[str, Any]) -> RowParts:
     """Generation: the authors' CSV (answers separated by `;`) or the hub's rows (lists).
 
-    Answers end with a full stop, as the authors' scorer wants them; the best one comes first and is the gold.
+    Answers end with a full stop, and to have no comment is true, as the scorers of the authors and of
+    lm-evaluation-harness want it; the best answer comes first and is the gold.
     """
     if "Best Answer" in row:
         question, best = text_of(row, "Question"), text_of(row, "Best Answer")
@@ -153,7 +158,7 @@ def truthfulqa(row: dict[str, Any]) -> RowParts:
         right = _texts(row.get("correct_answers"), name="correct_answers")
         wrong = _texts(row.get("incorrect_answers"), name="incorrect_answers")
         meta = meta_of(row, "type", "category")
-    references = tuple(dict.fromkeys(closed(text) for text in (best, *right) if text.strip()))
+    references = tuple(dict.fromkeys(closed(text) for text in (best, *right, NO_COMMENT) if text.strip()))
     return RowParts(
         question=question.strip(),
         gold=references[0],

@@ -5,13 +5,15 @@
 
 Each figure is that of the library the field uses, called as the benchmark's own scorer calls it:
 
-- em, f1: SQuAD's official script (the copy in transformers), best over the references. HotpotQA's scorer differs in one
-  point: yes, no and noanswer earn no part credit.
-- rouge1, rouge2, rougeL: F-measure of rouge-score, best over the references; with its stemmer, as SCROLLS and LongBench
-  do, but for TruthfulQA, whose scorer has none.
-- bleu: sacrebleu with TruthfulQA's settings (tokenizer `intl`, no effective order), best over the references. For each
-  of bleu, rouge1, rouge2 and rougeL TruthfulQA also asks whether the best true reference is nearer than the best false
-  one: `bleu_acc` is 100 or 0, `bleu_diff` the difference.
+- em, f1: SQuAD's official script (the copy in transformers), best over the references. The scorers of HotpotQA and QASPER
+  differ in one point, f1 is 0 where no token is left of either text; HotpotQA's in another: yes, no and noanswer earn
+  no part credit.
+- rouge1, rouge2, rougeL: F-measure of rouge-score with its stemmer, best over the references, as SCROLLS and LongBench
+  do.
+- TruthfulQA as lm-evaluation-harness scores truthfulqa_gen: bleu (sacrebleu, tokenizer `intl`, no effective order),
+  rouge1, rouge2 and rougeL (rouge-score without stemmer; rougeL is rougeLsum, ` . ` ends a line), best over the true
+  references. For each of them also whether the best true reference is nearer than the best false one: `bleu_acc` is
+  100 or 0, `bleu_diff` the difference.
 - bertscore: F1 of bert-score over a local model; not part of score_text, because it needs a model.
 
 What is scored is the final answer of a response (answers.extract). A response without one scores 0.
@@ -28,7 +30,7 @@ from agentark_core.answers import KINDS, extract
 from agentark_core.errors import ConfigError, ModelError
 from agentark_core.types import Problem
 
-METRICS_VERSION = "text-1"
+METRICS_VERSION = "text-2"
 """Changes with any figure."""
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -43,8 +45,10 @@ def score_text(problem: Problem, text: str) -> dict[str, float]:
         return {}
     answer = extract(text, task=problem.task) or ""
     if problem.task == "truthfulqa":
-        return _truthful(answer, problem)
-    f1 = hotpot_f1 if problem.task == "hotpotqa" else squad_f1
+        # A box loses its full stop, and all references end with one.
+        ended = answer if not answer or answer.endswith((".", "!", "?")) else f"{answer}."
+        return truthful_scores(ended, true=problem.references, false=problem.wrong_references)
+    f1 = {"hotpotqa": hotpot_f1, "qasper": token_f1}.get(problem.task, squad_f1)
     scores = {
         "em": best(answer, problem.references, score=exact_match),
         "f1": best(answer, problem.references, score=f1),
@@ -69,16 +73,21 @@ def squad_f1(reference: str, prediction: str) -> float:
     return 100.0 * _squad().compute_f1(reference, prediction)
 
 
+def token_f1(reference: str, prediction: str) -> float:
+    """QASPER's F1: SQuAD's, but 0 where articles and punctuation are all there is of either."""
+    return squad_f1(reference, prediction) if _squad().get_tokens(reference) else 0.0
+
+
 def hotpot_f1(reference: str, prediction: str) -> float:
-    """HotpotQA's F1: SQuAD's, but 0 where either is yes, no or noanswer and the other is something else."""
+    """HotpotQA's F1: QASPER's, but 0 where either is yes, no or noanswer and the other is something else."""
     normalised = {_squad().normalize_answer(text) for text in (reference, prediction)}
     if len(normalised) > 1 and normalised & {"yes", "no", "noanswer"}:
         return 0.0
-    return squad_f1(reference, prediction)
+    return token_f1(reference, prediction)
 
 
 def rouge(reference: str, prediction: str, *, name: str, stemmed: bool) -> float:
-    """F-measure of rouge1, rouge2 or rougeL."""
+    """F-measure of rouge1, rouge2, rougeL or rougeLsum (whose sentences are lines)."""
     return 100.0 * float(_rouge_scorer(name, stemmed).score(reference, prediction)[name].fmeasure)
 
 
@@ -90,6 +99,22 @@ def bleu(reference: str, prediction: str) -> float:
         [prediction], [[reference]], smooth_method="exp", lowercase=False, tokenize="intl", use_effective_order=False
     )
     return float(made.score)
+
+
+def truthful_scores(prediction: str, *, true: Sequence[str], false: Sequence[str]) -> dict[str, float]:
+    """What lm-evaluation-harness 0.4.13 gives for an answer to truthfulqa_gen (process_results_gen), `_acc` as 0 or 100.
+
+    Its `bleu_max` is `bleu` here, and so on.
+    """
+    scores: dict[str, float] = {}
+    for name, score in TRUTHFUL.items():
+        nearest, nearest_false = (best(prediction, references, score=score) for references in (true, false))
+        scores |= {
+            name: nearest,
+            f"{name}_acc": 100.0 * (nearest > nearest_false),
+            f"{name}_diff": nearest - nearest_false,
+        }
+    return scores
 
 
 def bertscore(
@@ -124,20 +149,24 @@ def check_bertscore(model_dir: Path) -> None:
         )
 
 
-def _truthful(answer: str, problem: Problem) -> dict[str, float]:
-    # A box loses its full stop, and all references end with one.
-    answer = answer if not answer or answer.endswith((".", "!", "?")) else f"{answer}."
-    scores: dict[str, float] = {}
-    how: dict[str, Score] = {"bleu": bleu} | {name: _rouge(name, stemmed=False) for name in ROUGE}
-    for name, score in how.items():
-        true = best(answer, problem.references, score=score)
-        false = best(answer, problem.wrong_references, score=score)
-        scores |= {name: true, f"{name}_acc": 100.0 * (true > false), f"{name}_diff": true - false}
-    return scores
-
-
 def _rouge(name: str, *, stemmed: bool) -> Score:
     return lambda reference, prediction: rouge(reference, prediction, name=name, stemmed=stemmed)
+
+
+def _rouge_lines(name: str) -> Score:
+    """Without stemmer, a sentence that ends in ` . ` on a line of its own."""
+    return lambda reference, prediction: rouge(
+        reference.replace(" . ", ".\n"), prediction.replace(" . ", ".\n"), name=name, stemmed=False
+    )
+
+
+TRUTHFUL: dict[str, Score] = {
+    "bleu": bleu,
+    "rouge1": _rouge_lines("rouge1"),
+    "rouge2": _rouge_lines("rouge2"),
+    "rougeL": _rouge_lines("rougeLsum"),
+}
+"""TruthfulQA's measures of nearness."""
 
 
 @cache

@@ -173,7 +173,7 @@ def test_truthfulqa_has_true_and_false_references_that_end_with_a_full_stop(tmp_
     (tmp_path / "t.csv").write_text("\ufeff" + TRUTH_CSV, encoding="utf-8")
     (from_csv,) = load(tmp_path / "t.csv", "truthfulqa").problems
     from_hub = one(tmp_path, "truthfulqa", TRUTH_HUB)
-    assert from_csv.references == from_hub.references == ("They pass through.", "No.")
+    assert from_csv.references == from_hub.references == ("They pass through.", "No.", "I have no comment.")
     assert from_csv.wrong_references == from_hub.wrong_references == ("Yes, they grow.", "You die.")
     assert from_csv.question == from_hub.question and from_csv.gold == "They pass through."
 
