@@ -5,9 +5,9 @@
 
 Each figure is that of the library the field uses, called as the benchmark's own scorer calls it:
 
-- em, f1: SQuAD's official script (the copy in transformers), best over the references. The scorers of HotpotQA and QASPER
-  differ in one point, f1 is 0 where no token is left of either text; HotpotQA's in another: yes, no and noanswer earn
-  no part credit.
+- em, f1: SQuAD's official script (the copy in transformers), best over the references. The scorers of HotpotQA and
+  QASPER differ in one point, f1 is 0 where no token is left of either text; HotpotQA's in another: yes, no and noanswer
+  earn no part credit.
 - rouge1, rouge2, rougeL: F-measure of rouge-score with its stemmer, best over the references, as SCROLLS and LongBench
   do.
 - TruthfulQA as lm-evaluation-harness scores truthfulqa_gen: bleu (sacrebleu, tokenizer `intl`, no effective order),
@@ -102,9 +102,9 @@ def bleu(reference: str, prediction: str) -> float:
 
 
 def truthful_scores(prediction: str, *, true: Sequence[str], false: Sequence[str]) -> dict[str, float]:
-    """What lm-evaluation-harness 0.4.13 gives for an answer to truthfulqa_gen (process_results_gen), `_acc` as 0 or 100.
+    """What lm-evaluation-harness 0.4.13 gives for an answer to truthfulqa_gen (process_results_gen).
 
-    Its `bleu_max` is `bleu` here, and so on.
+    Its `bleu_max` is `bleu` here, and so on; its `.._acc` of 1 is 100.
     """
     scores: dict[str, float] = {}
     for name, score in TRUTHFUL.items():
