@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentark_core.errors import DataError
-from agentark_core.rows import RejectedRow, Row, check_text, text_of
+from agentark_core.rows import PlacedRow, RejectedRow, check_text, text_of
 
 NUMBER = re.compile(r"[-+]?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)")
 BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -81,7 +81,7 @@ def medmcqa(row: dict[str, Any], *, base: int) -> RowParts:
     return RowParts(question=question, gold="ABCD"[cop - base], task="medmcqa", meta=meta)
 
 
-def cop_base(rows: Iterator[Row], *, source: str) -> int:
+def cop_base(rows: Iterator[PlacedRow], *, source: str) -> int:
     """0 if MedMCQA's `cop` counts from 0 (the hub's Parquet), 1 if from 1 (the authors' JSON files).
 
     The whole file decides: only the first form holds a 0, only the second a 4. DataError if both or neither occur.

@@ -71,13 +71,13 @@ def draw_shots(
 def _open_examples(config: ProblemsConfig, *, tested_file: str) -> Table:
     """The user's file, or the training split on the hub."""
     if config.few_shot_path:
-        table = open_table(config.model_copy(update={"path": config.few_shot_path}))
+        table = open_table(config.model_copy(update={"path": config.few_shot_path, "split": "train"}))
         if table.revision == tested_file:
             raise ConfigError(
                 f"problems.few_shot_path: {table.source} is the tested file itself; name a file of training questions"
             )
         return table
-    if config.source not in HUB or "train" not in HUB[config.source][2]:
+    if config.source not in HUB or "train" not in HUB[config.source].splits:
         raise ConfigError(
             f"problems.few_shot_path: empty, and {config.source} has no training split on the hub; name a file of the "
             "same format with examples"

@@ -26,7 +26,7 @@ from agentark_core.contexts import ContextBudget
 from agentark_core.errors import ConfigError, DataError, EmptyDataset
 from agentark_core.few_shot import draw_shots
 from agentark_core.ledger import Store
-from agentark_core.rows import RejectedRow, bad_row
+from agentark_core.rows import Place, RejectedRow, bad_row
 from agentark_core.sources import LICENCES, Table, open_table, rule_of
 from agentark_core.text_benchmarks import READ_ANEW
 from agentark_core.types import BadRow, Problem
@@ -46,9 +46,9 @@ and L-Eval's QASPER has three papers twice."""
 class LoadedProblems:
     """What `load` returns.
 
-    revision is the sha256 of the file's bytes, "<hub id>@<commit>", or the arkling version and split; what else shapes
-    the questions follows behind `+`: a changed rule of reading, the prompt's template, the budget of contexts, the file
-    of worked examples.
+    revision is the sha256 of the file's bytes (of several files, of their names and hashes), "<hub id>@<commit>", or
+    the arkling version and split; what else shapes the questions follows behind `+`: a changed rule of reading, the
+    prompt's template, the budget of contexts, the file of worked examples.
     source is the file or hub id; for MedMCQA it also says from where `cop` was found to count.
     """
 
@@ -184,9 +184,9 @@ def _load_arkling(config: ProblemsConfig, *, seed: int) -> LoadedProblems:
 def _collect(table: Table, *, make: Callable[[dict[str, Any]], Problem]) -> tuple[list[Problem], list[BadRow]]:
     total = 0
     bad: list[BadRow] = []
-    read: list[tuple[int, Problem]] = []
-    golds: dict[str, dict[str, int]] = {}  # question -> gold -> first row with both
-    for number, row in table.rows():
+    read: list[tuple[Place, Problem]] = []
+    golds: dict[str, dict[str, Place]] = {}  # question -> gold -> first row with both
+    for place, row in table.rows():
         total += 1
         if isinstance(row, BadRow):
             bad.append(row)
@@ -194,40 +194,46 @@ def _collect(table: Table, *, make: Callable[[dict[str, Any]], Problem]) -> tupl
         try:
             problem = make(row)
         except RejectedRow as error:
-            bad.append(bad_row(row, file=table.source, number=number, reason=str(error)))
+            bad.append(bad_row(row, file=place.file, number=place.row, reason=str(error)))
             continue
-        read.append((number, problem))
-        golds.setdefault(problem.question, {}).setdefault(problem.gold, number)
+        read.append((place, problem))
+        golds.setdefault(problem.question, {}).setdefault(problem.gold, place)
     problems: list[Problem] = []
-    rows_by_id: dict[str, int] = {}
-    for number, problem in read:
-        reason = _clash(problem, number=number, golds=golds[problem.question], rows_by_id=rows_by_id)
+    places: dict[str, Place] = {}
+    for place, problem in read:
+        reason = _clash(problem, place=place, golds=golds[problem.question], places=places)
         if reason:
-            bad.append(bad_row(problem.question, file=table.source, number=number, reason=reason))
+            bad.append(bad_row(problem.question, file=place.file, number=place.row, reason=reason))
         else:
             problems.append(problem)
-            rows_by_id[problem.problem_id] = number
+            places[problem.problem_id] = place
     assert total == len(problems) + len(bad), "a row was lost or counted twice"
-    return problems, sorted(bad, key=lambda row: row.row)
+    return problems, sorted(bad, key=lambda row: (row.file, row.row))
 
 
-def _clash(problem: Problem, *, number: int, golds: dict[str, int], rows_by_id: dict[str, int]) -> str:
-    """Why this problem cannot stand beside the others of its file; "" if it can."""
-    for other, row in golds.items():
+def _clash(problem: Problem, *, place: Place, golds: dict[str, Place], places: dict[str, Place]) -> str:
+    """Why this problem cannot stand beside the others of its table; "" if it can."""
+    for other, first in golds.items():
         if other != problem.gold:
+            row = _row(first, file=place.file)
             return f"same question as row {row} with another gold ({problem.gold[:40]!r} here, {other[:40]!r} there)"
-    if golds[problem.gold] != number:
-        return f"{REPEATED}{golds[problem.gold]}"
-    if problem.problem_id in rows_by_id:
-        return f"duplicate id {problem.problem_id!r}, same as row {rows_by_id[problem.problem_id]}"
+    if golds[problem.gold] != place:
+        return f"{REPEATED}{_row(golds[problem.gold], file=place.file)}"
+    if problem.problem_id in places:
+        return f"duplicate id {problem.problem_id!r}, same as row {_row(places[problem.problem_id], file=place.file)}"
     return ""
+
+
+def _row(place: Place, *, file: str) -> str:
+    """The row's number, with its file where that is not `file`."""
+    return str(place.row) if place.file == file else f"{place.row} of {place.file}"
 
 
 def _check_bad_rows(bad: list[BadRow], *, good: int, limit: float, source: str) -> None:
     total = good + len(bad)
     if not total:
         raise EmptyDataset(f"{source}: no rows; set problems.path to a file with questions")
-    first = f"first: row {bad[0].row}: {bad[0].reason}" if bad else ""
+    first = f"first: row {_row(Place(bad[0].file, bad[0].row), file=source)}: {bad[0].reason}" if bad else ""
     if not good:
         raise EmptyDataset(f"{source}: all {total} rows are bad, {first}; mend them or check problems.source")
     if len(bad) > limit * total:

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from agentark_core.errors import AgentArkError, DataError, EmptyDataset
 from agentark_core.types import BadRow
@@ -33,6 +33,16 @@ SPACE = re.compile(r"[ \t\r\n]*")
 
 Row = tuple[int, dict[str, Any] | BadRow]
 """Row number and the row, or why it could not be parsed."""
+
+
+class Place(NamedTuple):
+    """Where a row of a table stands: its file (or hub id), and its row there (1-based)."""
+
+    file: str
+    row: int
+
+
+PlacedRow = tuple[Place, dict[str, Any] | BadRow]
 
 
 class RejectedRow(Exception):

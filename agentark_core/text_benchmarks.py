@@ -18,7 +18,7 @@ from typing import Any
 
 from agentark_core.benchmark_prompts import asked
 from agentark_core.benchmarks import RowParts, meta_of
-from agentark_core.rows import RejectedRow, Row, bad_row, check_text, text_of
+from agentark_core.rows import PlacedRow, RejectedRow, bad_row, check_text, text_of
 from agentark_core.types import BadRow
 
 Expanded = Iterator[dict[str, Any]]
@@ -123,23 +123,23 @@ EXPAND: dict[str, Callable[[dict[str, Any]], Expanded]] = {"qasper": qasper_ques
 """Source -> what makes rows of its documents."""
 
 
-def expand(rows: Iterator[Row], *, source: str, file: str) -> Iterator[Row]:
-    """One row a question, under the number of its document; a document that cannot be read is one BadRow."""
+def expand(rows: Iterator[PlacedRow], *, source: str) -> Iterator[PlacedRow]:
+    """One row a question, under the place of its document; a document that cannot be read is one BadRow."""
     if source not in EXPAND:
         yield from rows
         return
-    for number, row in rows:
+    for place, row in rows:
         if isinstance(row, BadRow):
-            yield number, row
+            yield place, row
             continue
         try:
             questions = list(EXPAND[source](row))
             if not questions:
                 raise RejectedRow("a document without questions")
         except RejectedRow as error:
-            yield number, bad_row(row, file=file, number=number, reason=str(error))
+            yield place, bad_row(row, file=place.file, number=place.row, reason=str(error))
         else:
-            yield from ((number, question) for question in questions)
+            yield from ((place, question) for question in questions)
 
 
 def truthfulqa(row: dict[str, Any]) -> RowParts:

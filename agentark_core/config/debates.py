@@ -30,7 +30,11 @@ class ProblemsConfig(Section):
     source: Source = Field(
         "arkling", description="Benchmark, the embedded arkling task, or `file` for your own JSONL/CSV/Parquet."
     )
-    path: str = Field("", description="File to read (.jsonl, .json, .csv, .parquet, also .gz). Not used by arkling.")
+    path: str = Field(
+        "",
+        description="File to read (.jsonl, .json, .csv, .parquet, also .gz), folder as on the hub (shards of the split "
+        "by their names), or glob. Not used by arkling.",
+    )
     dataset: Name | None = Field(None, description="Name of the data set in ids and reports; default: the source.")
     split: Literal["train", "distil", "test", "ood"] = Field("train", description="Split; arkling generates by split.")
     limit: int = Field(0, ge=0, description="Take at most this many questions; 0 takes all (arkling needs a number).")
@@ -51,7 +55,9 @@ class ProblemsConfig(Section):
     tokenizer: str = Field("", description="Model (hub id, directory) in whose tokens max_context_tokens counts.")
     few_shot: int = Field(0, ge=0, le=64, description="Worked examples before each question; 0 is zero-shot.")
     few_shot_path: str = Field(
-        "", description="File of the same format with examples; empty: the benchmark's training split on the hub."
+        "",
+        description="File, folder or glob of the same format with examples; empty: the benchmark's training split on "
+        "the hub.",
     )
     max_bad_row_share: float = Field(
         0.01, ge=0, le=1, description="Stop before any engine starts if more than this share of the rows is bad."
