@@ -24,6 +24,7 @@ ASKED: dict[str, str] = {
     "tell.",
     "qmsum": "Transcript of a meeting:\n\n{context}\n\nRequest: {question}\n\nThe final answer is one paragraph that "
     "says what the meeting says about this, and nothing else. It goes into the box as a whole.",
+    "medmcqa": "{question}\n\nThe final answer is the letter of the right option.",
     "truthfulqa_mc": "{question}\n\nThe final answer is the number of the right option.",
     "truthfulqa": "{question}\n\nThe final answer is one short sentence. It goes into the box as a whole.",
     "free_text": "{context}\n\nQuestion: {question}",
@@ -39,6 +40,12 @@ def asked(task: str, *, question: str, context: str = "") -> str:
     if task == "free_text" and not context:
         return question
     return ASKED.get(task, PLAIN).format(question=question, context=context)
+
+
+def bare(question: str, *, task: str) -> str:
+    """The text of Problem.question without what every question of the task begins and ends with."""
+    template = ASKED.get(task, PLAIN)
+    return question.removeprefix(template[: template.index("{")]).removesuffix(template[template.rindex("}") + 1 :])
 
 
 def shot_answer(solution: str, *, gold: str) -> str:

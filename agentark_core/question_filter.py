@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from agentark_core import records
+from agentark_core.benchmark_prompts import bare
 from agentark_core.ledger import Store, fingerprint
 from agentark_core.near_duplicates import (
     NEAR_DUPLICATES_VERSION,
@@ -64,6 +65,11 @@ def _tests(home: Path, tests: Sequence[str]) -> list[Problem]:
     return [problem for test in sorted(tests) for problem in _questions(home, test)]
 
 
+def _asked(problems: Sequence[Problem]) -> list[str]:
+    """The questions without a benchmark's own words, in which they would all share n-grams."""
+    return [bare(problem.question, task=problem.task) for problem in problems]
+
+
 def _table(own: list[Problem], *, earlier: list[Problem], tests: list[Problem]) -> pa.Table:
     found: dict[str, dict[str, object]] = {}
 
@@ -82,10 +88,10 @@ def _table(own: list[Problem], *, earlier: list[Problem], tests: list[Problem]) 
         )
 
     if tests:
-        for match in contaminated([p.question for p in own], [p.question for p in tests]):
+        for match in contaminated(_asked(own), _asked(tests)):
             add(own[match.index], match, tests[match.matched], "test question")
     both = [*earlier, *own]
-    for match in near_duplicate_questions([p.question for p in both], [p.gold for p in both]):
+    for match in near_duplicate_questions(_asked(both), [p.gold for p in both]):
         same_id = both[match.index].problem_id == both[match.matched].problem_id
         # One id is one question, debated again or by another teacher: no repeat.
         if match.index >= len(earlier) and not same_id:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core import near_duplicates
+from agentark_core.benchmark_prompts import bare
 from agentark_core.config import ProblemsConfig
 from agentark_core.held_out import question_key
 from agentark_core.near_duplicates import Match, contaminated, near_duplicate_questions, near_duplicate_traces
@@ -53,7 +54,9 @@ class Data:
         self.gsm8k = [row["question"] for row in rows(folder / "gsm8k" / "train.jsonl.gz")]
         self.gsm8k_test = [row["question"] for row in rows(folder / "gsm8k" / "test.jsonl")]
         medmcqa = {"source": "medmcqa", "path": str(folder / "medmcqa" / "dev.jsonl.gz")}
-        self.medmcqa = [problem.question for problem in load(ProblemsConfig.model_validate(medmcqa)).problems]
+        self.medmcqa = [
+            bare(problem.question, task="medmcqa") for problem in load(ProblemsConfig.model_validate(medmcqa)).problems
+        ]
         backward = rows(folder / "metamath" / "GSM8K_Backward.jsonl")
         place = {question_key(text): number for number, text in enumerate(self.gsm8k_test)}
         self.backward = [row["question"] for row in backward]
@@ -159,7 +162,7 @@ def within_sets(folder: Path) -> dict[str, Any]:
     for source, name in (("gsm8k", "gsm8k/train"), ("math", "math/train"), ("medmcqa", "medmcqa/dev")):
         config = ProblemsConfig.model_validate({"source": source, "path": str(folder / f"{name}.jsonl.gz")})
         problems = load(config).problems
-        found = near_duplicate_questions([p.question for p in problems], [p.gold for p in problems])
+        found = near_duplicate_questions([bare(p.question, task=p.task) for p in problems], [p.gold for p in problems])
         figures[name] = {"questions": len(problems), "dropped": len(found), **Counter(match.rule for match in found)}
     return figures
 

@@ -9,12 +9,14 @@ import pytest
 from debate_helpers import RUN, commit_debates, make_debate, make_home, put, verify
 
 from agentark_core import extraction, question_filter
+from agentark_core.benchmark_prompts import asked
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import CorruptData
 from agentark_core.extraction import KINDS, ExtractJob
 from agentark_core.ledger import Store
+from agentark_core.near_duplicates import contaminated
 from agentark_core.records import problems_to_table
-from agentark_core.types import Debate
+from agentark_core.types import Debate, Problem
 
 DEBATES = [
     make_debate(0, [[5, 7, 7], [7, 7, 7]], gold=7),
@@ -129,3 +131,19 @@ def test_a_question_debated_twice_is_no_repeat_and_one_asked_again_under_another
     make_home(tmp_path, asked)
     dropped = question_filter.dropped_questions(tmp_path, runs=[RUN], tests=[])
     assert question_filter.reasons(dropped) == {"other-0000000000000001": "repeated question"}
+
+
+def test_questions_that_share_only_a_benchmarks_words_and_a_last_option_are_not_the_same(tmp_path: Path) -> None:
+    def problem(number: int, text: str) -> Problem:
+        question = asked("medmcqa", question=f"{text}\nC. Not recalled\nD. Not recalled")
+        return Problem(problem_id=f"m-{number}", dataset="m", task="medmcqa", question=question, gold="A")
+
+    canals = problem(1, "Multiple canals in mandibular premolars are seen in?\nA. Africans\nB. Caucasians")
+    water = problem(2, "Improved drinking water source protects from\nA. Fecal matter\nB. Teratogens")
+    again = problem(3, "improved  drinking water source protects from:\nA. Fecal matter\nB. Teratogens")
+    assert len(contaminated([canals.question], [water.question])) == 1, "the benchmark's words count as copied"
+    make_home(tmp_path, [canals, again])
+    tests = Store(tmp_path, stage="problems", fingerprint="00000000000000b3", config={"problems": "test"})
+    put(tests, "00000", problems_to_table([water]))
+    dropped = question_filter.dropped_questions(tmp_path, runs=[RUN], tests=["00000000000000b3"])
+    assert question_filter.reasons(dropped) == {"m-3": "test question"}

@@ -6,13 +6,18 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import command_line
 from debate_helpers import QUESTIONS, RUN, commit_debates, make_debate, make_home, put
 
+from agentark_core import text_scores
+from agentark_core.answers import extract
 from agentark_core.arkling import model_path
 from agentark_core.arkling.generator import problems
 from agentark_core.config import TrackingConfig
@@ -29,6 +34,7 @@ from agentark_core.statistics import wilson
 from agentark_core.stored import verdict_store
 from agentark_core.tracking import pipeline_run
 from agentark_core.types import Problem, Turn, Verdict, VerdictLabel
+from tasks.evaluation_tasks import score_prose
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -200,6 +206,47 @@ def test_a_vote_is_exported_with_all_its_samples_and_what_is_undecided_says_so(v
     asked, how = rows[0].arguments["gen_args_0"].values()
     assert json.loads(asked)[0]["content"].startswith("What is [bold]7[/] * 1?\n\nReason step by step")
     assert how["do_sample"] is True and {"temperature", "top_p", "max_gen_toks", "until"} < set(how)
+
+
+@pytest.mark.parametrize("task", ["hotpotqa", "truthfulqa"])
+def test_prose_is_exported_with_its_recorded_scores_in_the_harness_scales(task: str, tmp_path: Path) -> None:
+    home, reports = tmp_path / "home", tmp_path / "home" / "reports" / "t"
+    debates = []
+    for number, text in enumerate(("So it is \\boxed{the cat sat}", "It is \\boxed{a cat}", "")):
+        debate = make_debate(number, [[None]], gold=number)
+        problem = replace(debate.problem, task=task, gold="cat.", references=("cat.",), wrong_references=("sat.",))
+        turn = replace(debate.turns[0], text=text, answer=extract(text, task=task))
+        debates.append(replace(debate, problem=problem, turns=(turn,)))
+    asked = [debate.problem for debate in debates]
+    commit_debates(make_home(home, asked, num_rounds=1), "00000", debates)
+    stated = {
+        "questions": {"dataset": "t", "fingerprint": QUESTIONS},
+        "made_from": {"student": {"debates": RUN, "answer": "vote"}},
+        "rows": [{"name": "student", "model": "served-elsewhere"}],
+    }
+    reports.mkdir(parents=True)
+    (reports / "evaluation.json").write_text(json.dumps(stated))
+    with pytest.raises(DataError, match=r"scores.json: no scores of 'student'; start `agentark run evaluate-model`"):
+        evaluated(home, "t", method="student")
+    spec: Any = SimpleNamespace(fingerprint=RUN)
+    text_scores.write({"student": score_prose.fn("student", spec=spec, answer="vote", home=home)},
+                      questions=asked, folder=reports)  # fmt: skip
+    rows = evaluated(home, "t", method="student")
+    write_samples(tmp_path / "samples.jsonl", rows)
+    assert read_samples(tmp_path / "samples.jsonl") == rows
+    assert [row.filtered_resps for row in rows] == [["the cat sat"], ["a cat"], ["[invalid]"]]
+    if task == "hotpotqa":
+        assert {"em", "f1", "rougeL"} < set(rows[0].metrics)
+        assert [row.metric("em") for row in rows] == [0, 1, 0]
+        assert [row.metric("f1") for row in rows] == pytest.approx([2 / 3, 1, 0])
+        assert [row.metric("rougeL") for row in rows] == pytest.approx([1 / 2, 2 / 3, 0])
+        assert "em (last-box): 1 of 3" in summary(tmp_path / "samples.jsonl")
+        assert agreement(rows, rows, metric="em").correct_a == 1
+    else:
+        assert {"bleu_max", "bleu_acc", "bleu_diff", "rouge1_max", "rougeL_acc", "rougeL_diff"} < set(rows[0].metrics)
+        assert [row.metric("rouge1_acc") for row in rows] == [0, 1, 0]
+        assert [row.metric("rouge1_max") for row in rows] == pytest.approx([50, 200 / 3, 0])
+        assert [row.metric("rougeL_diff") for row in rows] == pytest.approx([0, 200 / 3, 0])
 
 
 def test_an_unknown_run_or_method_names_those_there_are(voted: Path) -> None:

@@ -77,7 +77,11 @@ def test_last_boxed_stays_linear_on_nested_boxes() -> None:
 
 def test_medmcqa_renders_choices_and_reads_both_bases_of_cop(tmp_path: Path) -> None:
     loaded = load(DATA / "medmcqa.json", "medmcqa")
-    assert loaded.problems[0].question == "Which of these is a mineral?\nA. Iron\nB. Starch\nC. Casein\nD. Lactose"
+    assert loaded.problems[0].question == (
+        "Which of these is a mineral?\nA. Iron\nB. Starch\nC. Casein\nD. Lactose"
+        "\n\nThe final answer is the letter of the right option."
+    )
+    assert "+prompt-" in loaded.revision
     assert golds(loaded) == ["A", "D"] and loaded.source.endswith("(cop counts from 1)")
     raw = [json.loads(line) for line in (DATA / "medmcqa.json").read_text().splitlines()]
     hub = tmp_path / "hub.parquet"

@@ -63,6 +63,9 @@ def export_samples(
     against: Annotated[
         Path | None, typer.Option("--against", help="samples_*.jsonl of lm_eval: compare question by question.")
     ] = None,
+    metric: Annotated[
+        str, typer.Option("--metric", help="--against: a metric of both that is 0 or 1 by question; em for prose.")
+    ] = "exact_match",
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Write what our evaluation recorded of each question in the sample format of lm-evaluation-harness."""
@@ -73,5 +76,5 @@ def export_samples(
     samples.write_samples(path, made)
     typer.echo(f"{len(made)} questions of {method!r} -> {path}")
     if against is not None:
-        found = agreement.agreement(samples.read_samples(path), samples.read_samples(against))
+        found = agreement.agreement(samples.read_samples(path), samples.read_samples(against), metric=metric)
         typer.echo(agreement.render(found, names=("agentark", "lm_eval")))

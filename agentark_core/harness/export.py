@@ -1,7 +1,9 @@
 """Our evaluations as samples of lm-evaluation-harness.
 
 `exact_match` is the verifier's verdict. Where verdicts are undecided, the file has the metric `undecided` too, and
-those rows have exact_match 0. Docs and hashes are those of the harness's own samples of the task `arkling` (task.py).
+those rows have exact_match 0. Prose has the scores of its evaluation instead, under the names and on the scales of the
+harness: em, f1, rouge1, rouge2 and rougeL from 0 to 1; of TruthfulQA those of truthfulqa_gen (bleu_max, bleu_acc, ...).
+Docs and hashes are those of the harness's own samples of the task `arkling` (task.py).
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,9 @@ from agentark_core.rounds import deciding_turn, outcome
 from agentark_core.stored import debate_store, latest_verdict_store, read_debates
 from agentark_core.types import Debate, Problem
 
+Scores = Mapping[str, Mapping[str, float]]
+"""problem_id -> metric -> value."""
+
 INVALID = "[invalid]"
 """What the harness's regex filter gives where it finds no answer."""
 
@@ -43,7 +49,7 @@ def default_path(home: Path, run: str, *, method: str) -> Path:
 def evaluated(home: Path, run: str, *, method: str) -> list[Sample]:
     """The questions of a method of an evaluated run, in the order of the test set.
 
-    Raises ConfigError for an unknown run or method, DataError if its answers are prose, which has no verdicts.
+    Raises ConfigError for an unknown run or method, DataError if its answers are prose and their scores are gone.
     """
     path = folder(home, run) / "evaluation.json"
     if not path.is_file():
@@ -54,25 +60,28 @@ def evaluated(home: Path, run: str, *, method: str) -> list[Sample]:
     if method not in made_from:
         raise ConfigError(f"{run} has no method {method!r}; use one of: {', '.join(made_from)}")
     model = next(row["model"] for row in stated["rows"] if row["name"] == method)
-    return list(_samples(home, made_from[method], model=model))
+    return list(_samples(home, made_from[method], model=model, prose=partial(_prose_scores, home, run, method=method)))
 
 
-def _samples(home: Path, made_from: Mapping[str, Any], *, model: str) -> Iterator[Sample]:
+def _samples(
+    home: Path, made_from: Mapping[str, Any], *, model: str, prose: Callable[[str], Scores]
+) -> Iterator[Sample]:
     run = made_from["debates"]
     store = debate_store(home, run)
     problems = records.table_to_problems(Store(home, stage="problems", fingerprint=store.config["problems"]).read())
-    if answers.kind_of(problems[0].task) == "free":
-        raise DataError(f"{problems[0].dataset}: answers in prose have scores, no verdicts; see scores.json of the run")
-    verdicts = records.table_to_verdicts(latest_verdict_store(home, debates=run).read())
     debates = {debate.problem.problem_id: debate for debate in read_debates(home, fingerprint=run)}
     turns = {key: deciding_turn(debate, answer=made_from["answer"]) for key, debate in debates.items()}
-    outcomes = {key: outcome(debate, verdicts, answer=made_from["answer"]) for key, debate in debates.items()}
-    undecided = None in outcomes.values()
+    if answers.kind_of(problems[0].task) == "free":
+        scores = prose(problems[0].task)
+    else:
+        verdicts = records.table_to_verdicts(latest_verdict_store(home, debates=run).read())
+        scores = _verdict_scores(
+            {key: outcome(debate, verdicts, answer=made_from["answer"]) for key, debate in debates.items()}
+        )
     chat = _chat(model)
     for number, problem in enumerate(problems):
         key = problem.problem_id
         turn = turns[key]
-        right = outcomes[key]
         yield _sample(
             number,
             problem,
@@ -80,8 +89,37 @@ def _samples(home: Path, made_from: Mapping[str, Any], *, model: str) -> Iterato
             sampling=store.config["debate"]["sampling"],
             texts=_texts(debates[key]),
             answer=turn.answer if turn else None,
-            scores={"exact_match": float(right is True), **({"undecided": float(right is None)} if undecided else {})},
+            scores=scores[key],
         )
+
+
+def _verdict_scores(outcomes: Mapping[str, bool | None]) -> Scores:
+    undecided = None in outcomes.values()
+    return {
+        key: {"exact_match": float(right is True), **({"undecided": float(right is None)} if undecided else {})}
+        for key, right in outcomes.items()
+    }
+
+
+def _prose_scores(home: Path, run: str, task: str, *, method: str) -> Scores:
+    """The recorded scores of a method in the harness's names and scales."""
+    path = folder(home, run) / "scores.json"
+    recorded = json.loads(path.read_bytes())["questions"] if path.is_file() else {}
+    if method not in recorded:
+        raise DataError(f"{path}: no scores of {method!r}; start `agentark run evaluate-model` of {run} again")
+    named = _truthful if task == "truthfulqa" else _share
+    return {key: dict(named(name, value) for name, value in of.items()) for key, of in recorded[method].items()}
+
+
+def _share(name: str, value: float) -> tuple[str, float]:
+    return name, value / 100
+
+
+def _truthful(name: str, value: float) -> tuple[str, float]:
+    """As truthfulqa_gen has it: shares of questions as 0 or 1, nearness and its difference from 0 to 100."""
+    if name == "bertscore" or name.endswith("_acc"):
+        return _share(name, value)
+    return name if name.endswith("_diff") else f"{name}_max", value
 
 
 def _sample(
