@@ -15,6 +15,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from agentark_core import problems
+from agentark_core.config import ProblemsConfig
 from agentark_core.errors import DataError, EmptyDataset, EngineError
 from agentark_core.types import VerdictLabel
 from agentark_core.verify import Case, Verifier, verify_fast, verify_file
@@ -273,3 +275,27 @@ def test_recorded_answers_are_judged_better_than_by_plain_math_verify() -> None:
     ]
     assert wrong.count("medmcqa") == 0
     assert 4077 - len(wrong) >= 4072  # plain Math-Verify 0.9.0: 4,059
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="shared data not present")
+@pytest.mark.parametrize("model", ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"])
+def test_accuracies_of_gsm8ks_example_solutions_are_those_recorded_by_its_authors(model: str) -> None:
+    """Within 0.1 points (one of 1,319 solutions), and at most one verdict that is not theirs."""
+    golds = {
+        problem.question: problem.gold
+        for problem in problems.load(
+            ProblemsConfig(source="gsm8k", path=str(DATA.parent / "gsm8k" / "test.jsonl"), split="test")
+        ).problems
+    }
+    with gzip.open(DATA.parent / "gsm8k" / "example_model_solutions.jsonl.gz", "rt", encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
+    cases = [
+        Case(task="gsm8k", gold=golds[row["question"]], response=row[model]["solution"], question=row["question"])
+        for row in rows
+    ]
+    with Verifier(workers=1) as verifier:
+        ours = [verdict.label for verdict in verifier.verify_many(cases)]
+    theirs = [row[model]["is_correct"] for row in rows]
+    assert len(ours) == 1319 and "undecided" not in ours
+    assert abs(ours.count("correct") - sum(theirs)) * 100 / len(rows) <= 0.1
+    assert sum((label == "correct") != right for label, right in zip(ours, theirs, strict=True)) <= 1
