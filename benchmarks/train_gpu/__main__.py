@@ -4,7 +4,7 @@
 
 Models with random weights of the published shapes, settings of deployments/students/, full rows of random words. Each
 pair of model and job runs in a process of its own, so that the peak of memory is its own; its log is printed if it
-fails, and the others still run. The 1.7B shape needs 11 GB in the temporary folder. --tiny: the whole on a tiny model,
+fails, and the others still run. The 1.7B shape needs 18 GB in the temporary folder. --tiny: the whole on a tiny model,
 anywhere.
 """
 
@@ -121,20 +121,20 @@ def main(argv: list[str] | None = None) -> int:
         described = jobs.described(model, tiny=given.tiny)
         shape = Shape.read(described)
         assert shape is not None
-        for job in given.jobs:
-            section = jobs.settings(job, model, length=given.length, tiny=given.tiny)
-            with tempfile.TemporaryDirectory() as folder:
-                data.make_model(described, Path(folder) / "model")
+        with tempfile.TemporaryDirectory() as folder:
+            data.make_model(described, Path(folder) / "model")
+            for job in given.jobs:
+                section = jobs.settings(job, model, length=given.length, tiny=given.tiny)
                 measured = measure(job, Path(folder), section=section)
-            name = f"train_gpu-{'tiny-' if given.tiny else ''}{model}-{job}"
-            if measured is None:
-                failed.append(name)
-                continue
-            done.append(name)
-            length = section.get("max_length", 0)
-            found = figures(f"{model} {job}", job, measured, shape=shape, length=length, peak_tflops=peak)
-            told = {"device": device, "torch": torch.__version__, "peak_tflops": peak, job: section}
-            report(name, found, out=given.out, settings=told)
+                name = f"train_gpu-{'tiny-' if given.tiny else ''}{model}-{job}"
+                if measured is None:
+                    failed.append(name)
+                    continue
+                done.append(name)
+                length = section.get("max_length", 0)
+                found = figures(f"{model} {job}", job, measured, shape=shape, length=length, peak_tflops=peak)
+                told = {"device": device, "torch": torch.__version__, "peak_tflops": peak, job: section}
+                report(name, found, out=given.out, settings=told)
     print(table(done, out=given.out))
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

@@ -90,7 +90,7 @@ def run(job: Job, folder: Path, *, section: dict[str, Any]) -> dict[str, Any]:
         "steps": clock.rows,
         "tokens": [after - before for before, after in zip(totals[warm_up - 1 :], totals[warm_up:], strict=False)],
         "memory": clock.memory,
-        "estimate": _estimate(base, config, prm=folder / "prm"),
+        "estimate": _estimate(base, config, scorer=folder / "scorer"),
     }
 
 
@@ -116,8 +116,8 @@ def _data(job: Job, folder: Path, *, config: Any) -> dict[str, str]:
     chat, path = ChatFormat.load(folder / "model"), folder / f"{job}.parquet"
     if job == "grpo":
         data.write_prompts(chat, path, number=config.prompts_per_step, length=config.max_prompt_tokens)
-        data.make_scorer(folder / "model", folder / "prm")
-        return {"prompts": str(path), "prm": str(folder / "prm")}
+        data.make_scorer(folder / "model", folder / "scorer")
+        return {"prompts": str(path), "prm": str(folder / "scorer")}
     write = data.write_examples if job == "sft" else data.write_process
     write(chat, path, number=config.batch_size, length=config.max_length)
     return {"examples": str(path)}
@@ -128,10 +128,10 @@ def _metrics(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _estimate(base: Path, config: Any, *, prm: Path) -> dict[str, float]:
+def _estimate(base: Path, config: Any, *, scorer: Path) -> dict[str, float]:
     """What memory.py says that the process allocates, and with fragmentation reserves."""
     shape = Shape.of(base)
     assert shape is not None
-    held = float(sum(file.stat().st_size for file in prm.glob("*.safetensors")))
+    held = float(sum(file.stat().st_size for file in scorer.glob("*.safetensors")))
     needed = memory.estimate(shape, config, traces=data.TRACES, scorer=held)
     return {"allocated": needed.allocated, "reserved": memory.FRAGMENTATION * needed.allocated}
