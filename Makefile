@@ -37,9 +37,10 @@ bench: setup ## all benchmarks (CASES=FILE names labelled answers for the verifi
 	@$(MAKE) bench-train
 	@$(MAKE) bench-debate
 
-bench-train: setup ## SFT tokens/s with packing and the GRPO step, both against plain TRL
+bench-train: setup ## SFT and the GRPO step against plain TRL; on a GPU also MFU, step times and memory
 	@$(python) benchmarks/sft_packing.py
 	@$(python) benchmarks/grpo_step.py
+	@$(python) -m benchmarks.train_gpu
 
 bench-debate: setup ## the benchmarks of debates (docs/benchmarks.md; about 40 min on two cores)
 	@$(python) -m benchmarks.debate

@@ -15,7 +15,7 @@ from agentark_core.errors import ConfigError
 from agentark_core.training import memory
 from agentark_core.training.model_shape import Shape
 
-CONFIGS = json.loads((Path(__file__).parent / "data" / "model_configs.json").read_text())
+CONFIGS = json.loads((Path(__file__).resolve().parents[1] / "deployments" / "model_configs.json").read_text())
 GIB = 2**30
 
 

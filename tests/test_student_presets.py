@@ -19,7 +19,7 @@ from agentark_core.training import memory, sft, sft_data
 from agentark_core.training.model_shape import Shape
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONFIGS = json.loads((Path(__file__).parent / "data" / "model_configs.json").read_text())
+CONFIGS = json.loads((REPOSITORY / "deployments" / "model_configs.json").read_text())
 STUDENTS = sorted((REPOSITORY / "deployments" / "students").glob("*.yaml"))
 FAMILIES: dict[str, tiny_models.Family] = {
     "qwen3": "qwen3",

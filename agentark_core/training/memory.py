@@ -72,11 +72,15 @@ class Memory:
     engine: float = 0.0
 
     @property
+    def allocated(self) -> float:
+        """What the training process itself holds at its peak; the engine counts its own."""
+        parts = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "engine"}
+        return float(sum(parts.values()) - min(self.activations + self.casts, self.rollouts))
+
+    @property
     def total(self) -> float:
-        """All of it, with the reserve and what fragmentation costs; the engine counts its own."""
-        parts = {part.name: getattr(self, part.name) for part in fields(self)}
-        engine, idle = parts.pop("engine"), min(self.activations + self.casts, self.rollouts)
-        return float(FRAGMENTATION * (sum(parts.values()) - idle) + RESERVE + engine)
+        """All of it, with the reserve and what fragmentation costs."""
+        return FRAGMENTATION * self.allocated + RESERVE + self.engine
 
     def __str__(self) -> str:
         parts = [(part.name, getattr(self, part.name)) for part in fields(self)]

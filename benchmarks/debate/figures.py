@@ -1,4 +1,4 @@
-"""One benchmark figure: its pairs of measurements, their median and range, and the goal; JSON and a printed table."""
+"""One benchmark figure: its measurements, their median and range, and the goal; JSON and a printed table."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OUT = Path("bench-results")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """values: one a pair of measurements. goal: for the median, on the given side (None: only reported). details: what
-    else there is to know."""
+    """values: one a pair of measurements, or a step. goal: for the median, on the given side (None: only reported).
+    details: what else there is to know."""
 
     name: str
     values: tuple[float, ...]
@@ -63,7 +63,7 @@ def report(name: str, figures: Sequence[Figure], *, out: Path, settings: dict[st
 def table(names: Sequence[str], *, out: Path) -> str:
     """The printed table of the named reports, from their JSON."""
     page = terminal.page()
-    rows = terminal.table("figure", "median", "range", "pairs", "goal", "met")
+    rows = terminal.table("figure", "median", "range", "n", "goal", "met")
     for name in names:
         path = out / f"{name}.json"
         for figure in json.loads(path.read_text())["figures"] if path.exists() else []:
@@ -71,11 +71,15 @@ def table(names: Sequence[str], *, out: Path) -> str:
             terminal.add_row(
                 rows,
                 figure["name"],
-                f"{figure['median']:.3g}",
-                f"{min(values):.3g} to {max(values):.3g}",
+                _shown(figure["median"]),
+                f"{_shown(min(values))} to {_shown(max(values))}",
                 str(len(values)),
                 "-" if goal is None else f"{figure['side']} {goal:g}",
                 {True: "yes", False: "no", None: "-"}[figure["met"]],
             )
     page.print(rows)
     return terminal.text(page)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
