@@ -117,9 +117,7 @@ def jobs_of(config: DistilConfig) -> Iterator[Any]:
         yield "ppo" if config.grpo.advantage == "value" else "grpo"
 
 
-def _made_by(
-    name: str, made: Trained, *, jobs: Sequence[ExtractJob], reward_model: Trained | None
-) -> dict[str, str]:
+def _made_by(name: str, made: Trained, *, jobs: Sequence[ExtractJob], reward_model: Trained | None) -> dict[str, str]:
     """What is particular to one stage's model. reward_model: the last process reward model, which rewards policies."""
     rewarded = {"reward_model": reward_model.revision} if reward_model and name in ("grpo", "ppo") else {}
     return {
