@@ -222,9 +222,8 @@ def test_a_score_that_is_no_number_ends_the_run_at_its_step_with_the_question(
     with pytest.raises(TrainingError) as error:
         grpo.train(resolved(data, tmp_path / "out", save_steps=2, watch_prompts=0))
     (problem,) = {a.problem_id for a in grpo_data.read_prompts([str(data)]) if a.prompt[-1]["content"] in spoilt}
-    assert str(error.value).startswith(
-        f"step 2: the scorer gave a score that is no number in [0, 1]; questions: {problem};"
-    )
+    refused = f"step 2: the scorer gave a score that is no number in [0, 1]; questions: {problem};"
+    assert str(error.value).startswith(refused)
     assert [row["step"] for row in metrics(tmp_path / "out")] == [1]
     assert not list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
     assert not (tmp_path / "out" / "model").exists()

@@ -1,5 +1,5 @@
-"""GRPO with an engine beside the trainer: a policy that is stale is noticed at its step (F36), and completions end where
-the chat template ends a turn."""
+"""GRPO with an engine beside the trainer: a policy that is stale is noticed at its step (F36), and completions end
+where the chat template ends a turn."""
 
 from __future__ import annotations
 
