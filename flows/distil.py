@@ -86,7 +86,7 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
                 home=home,
                 model_dir=made.path,
                 run_id=child.run_id,
-                lineage=lineage | _made_by(name, made, jobs=jobs),
+                lineage=lineage | _made_by(name, made, jobs=jobs, reward_model=reward_model),
                 metrics={},
             )
             if name != "prm":
@@ -99,31 +99,33 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
         "yield": [row for job in jobs for row in yields.rows(job)],
         "cards": cards,
         "registered": last["registered"],
-        "lineage": lineage | _made_by(last["strategy"], made, jobs=jobs),
+        "lineage": lineage | _made_by(last["strategy"], made, jobs=jobs, reward_model=reward_model),
     }
     atomic_write_json(home / "runs" / config.run.name / "student.json", record)  # for the report of the run
     return record
 
 
 def jobs_of(config: DistilConfig) -> Iterator[Any]:
-    """The training jobs of the strategies. `pad` is a process reward model, unless exact checks score the steps, and
-    then GRPO, or PPO if a value head gives the advantages."""
+    """The training jobs of the strategies. `pad` is a process reward model, unless exact checks score the steps or
+    nothing does, and then GRPO, or PPO if a value head gives the advantages."""
     for strategy in config.strategies:
         if strategy != "pad":
             yield strategy
             continue
-        if config.grpo.scorer == "prm":
+        if config.grpo.scorer == "prm" and config.grpo.process_weight:
             yield "prm"
         yield "ppo" if config.grpo.advantage == "value" else "grpo"
 
 
-def _made_by(name: str, made: Trained, *, jobs: Sequence[ExtractJob]) -> dict[str, str]:
-    """What is particular to one stage's model."""
+def _made_by(name: str, made: Trained, *, jobs: Sequence[ExtractJob], reward_model: Trained | None) -> dict[str, str]:
+    """What is particular to one stage's model. reward_model: the last process reward model, which rewards policies."""
+    rewarded = {"reward_model": reward_model.revision} if reward_model and name in ("grpo", "ppo") else {}
     return {
         "strategy": name,
         "examples": ",".join(job.store(LEARNS_FROM[name]).fingerprint for job in jobs),
         "base_revision": made.base_revision,
         "config": made.fingerprint,
+        **rewarded,
     }
 
 

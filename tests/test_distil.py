@@ -53,6 +53,9 @@ def test_each_strategy_starts_from_the_student_that_the_one_before_made(agentark
     )
     assert lineages[1]["lineage.base_revision"] == revisions[0]
     assert reward_model.tags["lineage.base_revision"] == revisions[0]
+    (rewards,) = made(home, "prm")
+    assert lineages[1]["lineage.reward_model"] == model_files.revision(home / "models" / rewards)
+    assert all("lineage.reward_model" not in tags for tags in (lineages[0], reward_model.tags))
 
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     names = {run.info.run_name for run in client.search_runs(experiments)}
@@ -71,6 +74,8 @@ def test_pad_is_recorded_by_what_trains_the_policy() -> None:
     assert list(jobs_of(config)) == ["prm", "grpo", "da"]
     ppo = config.model_copy(update={"grpo": GRPOConfig(advantage="value", scorer="exact")})
     assert list(jobs_of(ppo)) == ["ppo", "da"]
+    by_outcome = config.model_copy(update={"grpo": GRPOConfig(process_weight=0, outcome_weight=1)})
+    assert list(jobs_of(by_outcome)) == ["grpo", "da"]
 
 
 def made(home: Path, *strategies: str) -> list[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
+import grpo_helpers
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,6 +19,7 @@ from agentark_core import model_files
 from agentark_core.arkling import model_path
 from agentark_core.errors import ConfigError, DataError, EmptyDataset
 from agentark_core.training import TrainingError, checkpoints, grpo, grpo_data, grpo_plan, watch
+from agentark_core.types import Message
 from agentark_core.verify import Verifier
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -37,6 +41,8 @@ def test_a_plan_names_what_is_wrong(data: Path, tmp_path: Path) -> None:
         grpo_plan.plan(resolved(data, tmp_path, iterations=3), world_size=1)
     with pytest.raises(ConfigError, match="set `prm` to the directory of a trained one"):
         grpo_plan.plan(resolved(data, tmp_path, scorer="prm"), world_size=1)
+    with pytest.raises(ConfigError, match="gpus_per_worker is 0; set gpus_per_worker 1, or rollouts transformers"):
+        grpo_plan.plan(resolved(data, tmp_path, rollouts="vllm_colocate"), world_size=1)
     with pytest.raises(ConfigError, match="unknown keys: extra"):
         grpo_plan.plan({**good, "extra": 1}, world_size=1)
     with pytest.raises(DataError, match="no such prompts file"):
@@ -184,3 +190,83 @@ def test_numbers_that_are_not_finite_stop_the_run_and_nothing_is_saved(data: Pat
     assert e.value.exit_code != 0
     assert not list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
     assert not (tmp_path / "out" / "model").exists()
+
+
+# ---- Scorers that fail
+
+
+class Scorer:
+    """score(number of the call, question, completion) for every completion, as its only step."""
+
+    def __init__(self, score: Callable[[int, str, str], float]) -> None:
+        self.score = score
+        self.calls = 0
+
+    def scores(self, prompts: list[list[Message]], completions: list[str]) -> list[list[float]]:
+        self.calls += 1
+        return [[self.score(self.calls, p[-1]["content"], c)] for p, c in zip(prompts, completions, strict=True)]
+
+
+def test_a_score_that_is_no_number_ends_the_run_at_its_step_with_the_question(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt: list[str] = []
+
+    def score(call: int, question: str, completion: str) -> float:
+        if call == 2 and (not spoilt or question in spoilt):
+            spoilt.append(question)
+            return math.nan
+        return len(completion) / 1000
+
+    monkeypatch.setattr(grpo, "open_scorer", lambda config, prm: Scorer(score))
+    with pytest.raises(TrainingError) as error:
+        grpo.train(resolved(data, tmp_path / "out", save_steps=2, watch_prompts=0))
+    (problem,) = {a.problem_id for a in grpo_data.read_prompts([str(data)]) if a.prompt[-1]["content"] in spoilt}
+    refused = f"step 2: the scorer gave a score that is no number in [0, 1]; questions: {problem};"
+    assert str(error.value).startswith(refused)
+    assert [row["step"] for row in metrics(tmp_path / "out")] == [1]
+    assert not list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_failed_group_teaches_nothing_and_one_of_equal_rewards_only_to_stay_near_the_base(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: list[str] = []
+
+    def score(call: int, question: str, completion: str) -> float:
+        if question == first[0]:
+            raise RuntimeError("out of memory")
+        return 0.5 if question == first[1] else len(completion) / 1000
+
+    monkeypatch.setattr(grpo_helpers, "open_scorer", lambda config, prm: Scorer(score))
+    with Verifier(workers=1) as verifier:
+        trainer = build(data, tmp_path, verifier, beta=0.1)
+        trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1
+        rows = [trainer.train_dataset[n] for n in range(4) for _ in range(4)]
+        first += [rows[0]["prompt"][-1]["content"], rows[4]["prompt"][-1]["content"]]
+        batch = trainer._generate_and_score_completions(rows)
+    found = batch["advantages"].tolist()
+    assert found[:8] == [0.0] * 8 and any(found[8:12]) and any(found[12:])
+    assert (trainer._metrics["train"]["unscored"], trainer._metrics["train"]["zero_variance_groups"]) == ([4.0], [2.0])
+
+    perturb(trainer.model)
+    equal = {name: part[4:8] if torch.is_tensor(part) and part.dim() else part for name, part in batch.items()}
+    loss = trainer.compute_loss(trainer.model, equal)
+    loss.backward()
+    assert loss.item() > 0, "the divergence from the base"
+    assert all(weight.grad.abs().max() > 0 for weight in trainer.model.parameters())
+
+
+def test_rewards_that_are_all_equal_are_counted_and_change_nothing_without_a_kl_term(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    monkeypatch.setattr(grpo, "open_scorer", lambda config, prm: Scorer(lambda *_: 0.5))
+    result = grpo.train(resolved(data, tmp_path / "out", epochs=0.25, watch_prompts=0, beta=0))
+    assert result["zero_variance_groups"] == result["groups"] == 4 * result["steps"] > 0
+    assert result["final_reward"] == 0.5
+    base, made = (load_file(Path(folder) / "model.safetensors") for folder in (model_path("student"), result["model"]))
+    assert all(torch.equal(base[name], weight) for name, weight in made.items())

@@ -111,9 +111,8 @@ def test_a_policy_shares_its_gpu_with_reference_scorer_and_rollouts() -> None:
     sharded = memory.estimate(SMALL, GRPOConfig(**settings, zero_stage=3))
     assert (sharded.reference, sharded.rollouts - found.rollouts) == (2 * 368, 4 * 368)
     assert memory.estimate(SMALL, GRPOConfig(**settings, beta=0)).reference == 0
-    on_vllm = memory.estimate(
-        SMALL, GRPOConfig(**settings, rollouts="vllm_colocate", vllm_memory=0.25), available=80 * GIB
-    )
+    beside = GRPOConfig(**settings, rollouts="vllm_colocate", vllm_memory=0.25, gpus_per_worker=1)
+    on_vllm = memory.estimate(SMALL, beside, available=80 * GIB)
     assert (on_vllm.rollouts, on_vllm.engine) == (0, 20 * GIB)
     served = memory.estimate(SMALL, GRPOConfig(**settings, rollouts="vllm_server", vllm_url="http://host:8000"))
     assert (served.rollouts, served.engine) == (0, 0)

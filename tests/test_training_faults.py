@@ -1,15 +1,16 @@
 """Faults that all training jobs share: kill -9 while saving (F08), a full disk (F11), a resumed run that is another
-one (F37), numbers that are not finite under ZeRO-3 (F35)."""
+one (F37), a gradient that is not finite at every ZeRO stage (F35)."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import enlarge
-from training_jobs import Job, Process, calls_in_saves
+from training_jobs import Job, Process, calls_in_saves, start_group
 
 from agentark_core.errors import ConfigError
 from agentark_core.training import checkpoints
@@ -64,6 +65,34 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_training_goes_on_when_space_r
     again = Process(job, resolved, log=tmp_path / "again")
     assert job.final(again.result()) == pytest.approx(job.final(expected), rel=1e-4)
     assert "incomplete checkpoint" in again.output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("stage", "ranks"), [(0, 1), (0, 2), (2, 1), (3, 2)])
+def test_a_gradient_that_is_not_finite_ends_the_run_at_its_step_with_the_ids_of_the_whole_step(
+    job: Job, stage: int, ranks: int, tmp_path: Path
+) -> None:
+    """It arises on rank 0, in the first of the two micro batches of step 2, whose losses are finite."""
+    rows, ids = {"sft": (8, 8), "prm": (4, 16), "grpo": (16, 4)}[job.section]  # of a step; ids: of its examples
+    settings = {"zero_stage": stage, "micro_batch_size": rows // 2 // ranks, "save_steps": 1}
+    settings |= {"watch_prompts": 0} if job.section == "grpo" else {}
+    resolved = job.resolved(tmp_path / "out", **settings)
+    if ranks == 1:
+        group = [Process(job, resolved, log=tmp_path / "log", nan_in=2)]
+    else:
+        group = start_group(job, resolved, log=tmp_path / "log", nan_in=2)
+    assert [process.wait() for process in group] == [6] * ranks, group[0].output[-4000:]
+    for rank, process in enumerate(group):
+        (line,) = [line for line in process.output.splitlines() if line.startswith("error: ")]
+        start = f"error: step 2, rank {rank}: the gradient is not finite; examples in this batch: "
+        assert line.startswith(start), line
+        named = re.split("[,;] ", line.removeprefix(start))[:-3]
+        assert len(named) == len(set(named)) == ids, line
+    saved = [folder.name for folder in job.checkpoints(tmp_path / "out").glob("checkpoint-*")]
+    assert saved == ["checkpoint-1"], "what was complete before, and nothing after"
+    assert [row["step"] for row in job.metrics(tmp_path / "out")] == [1]
+    assert not (tmp_path / "out" / "model").exists()
 
 
 def test_resuming_as_another_run_is_refused_with_both_values(

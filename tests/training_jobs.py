@@ -99,7 +99,8 @@ def start_group(job: Job, resolved: dict[str, Any], *, log: Path, nodes: int = 1
 class Process:
     """One training process (or one rank of a group) that runs a resolved config through its command line.
 
-    die_in: (save, call): it kills itself with SIGKILL at that call within that save, both counted from 0.
+    die_in: (save, call): it kills itself with SIGKILL at that call within that save, both counted from 0. nan_in: the
+    backward pass, from 0, in which the gradient of one weight becomes NaN.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Process:
         nodes: int = 1,
         port: int | None = None,
         die_in: tuple[int, int] | None = None,
+        nan_in: int | None = None,
     ) -> None:
         self.log = log.with_suffix(f".{rank}.log")
         config = log.with_suffix(f".{rank}.json")
@@ -126,7 +128,7 @@ class Process:
         with environment(PYTHONPATH=paths):  # the server starts with the first process
             self._process = context.Process(
                 target=_run,
-                args=(job.section, str(config), str(self.log), {k: str(v) for k, v in group.items()}, die_in),
+                args=(job.section, str(config), str(self.log), {k: str(v) for k, v in group.items()}, die_in, nan_in),
             )
             self._process.start()
 
@@ -170,13 +172,17 @@ def calls_in_saves(log: Path) -> list[int]:
     return [int(line) for line in log.with_suffix(".saves").read_text().split()]
 
 
-def _run(section: str, config: str, log: str, group: dict[str, str], die_in: tuple[int, int] | None) -> None:
+def _run(
+    section: str, config: str, log: str, group: dict[str, str], die_in: tuple[int, int] | None, nan_in: int | None
+) -> None:
     os.environ.update(group)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     faulthandler.dump_traceback_later(LIMIT_S, exit=True)
     _count_saves(Path(log).with_suffix(".saves"), die_in=die_in)
+    if nan_in is not None:
+        _spoil_gradient(nan_in)
     sys.exit(import_module(f"agentark_core.training.{section}").main(["--config", config]))
 
 
@@ -212,3 +218,28 @@ def _count_saves(record: Path, *, die_in: tuple[int, int] | None) -> None:
     guarded.Guarded._save_checkpoint = counted(guarded.Guarded._save_checkpoint)  # type: ignore[method-assign]
     group.publish = counted(group.publish)
     prm._publish = counted(prm._publish)
+
+
+def _spoil_gradient(backward: int) -> None:
+    """In that backward pass one number of the last weight's gradient is NaN; losses are what they are."""
+    from transformers import Trainer
+
+    step, passes = Trainer.training_step, 0
+
+    def spoilt(grad: Any) -> Any:
+        grad = grad.clone()
+        grad.view(-1)[0] = float("nan")
+        return grad
+
+    def training_step(trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        if passes != backward + 1:
+            return step(trainer, model, *args, **kwargs)
+        hook = [weight for weight in model.parameters() if weight.requires_grad][-1].register_hook(spoilt)
+        try:
+            return step(trainer, model, *args, **kwargs)
+        finally:
+            hook.remove()
+
+    Trainer.training_step = training_step

@@ -217,4 +217,9 @@ class GRPOConfig(TrainingSection):
             raise ValueError("all reward weights are 0; set process_weight, outcome_weight or format_weight")
         if (self.rollouts == "vllm_server") != bool(self.vllm_url):
             raise ValueError("rollouts vllm_server needs vllm_url, and no other rollouts take one")
+        if self.rollouts == "vllm_colocate" and not self.gpus_per_worker:
+            raise ValueError(
+                "rollouts vllm_colocate samples on the training process's GPU and gpus_per_worker is 0; set "
+                "gpus_per_worker 1, or rollouts transformers"
+            )
         return self

@@ -96,6 +96,7 @@ def lineage(facts: Facts) -> Section:
     names = {
         "base_model": "base model",
         "base_revision": "its revision",
+        "reward_model": "revision of its reward model",
         "examples": "rows learned from",
         "debate_manifests": "digest of the debates",
         "verdict_manifests": "digest of the verdicts",

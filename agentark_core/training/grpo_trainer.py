@@ -70,7 +70,7 @@ def build_trainer(
     disable_progress_bar()
     config = job.config
     steps = len(order) // config.prompts_per_step * config.iterations
-    arguments = trl_arguments(job, steps=steps, on_gpu=on_gpu)
+    arguments = trl_arguments(job, steps=steps, stop_ids=chat.stop_ids, on_gpu=on_gpu)
     # After TRLConfig, which announces ZeRO-3 to from_pretrained; weights in float32, so that small updates count.
     model = AutoModelForCausalLM.from_pretrained(
         job.base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
@@ -96,8 +96,8 @@ def build_trainer(
     return trainer
 
 
-def trl_arguments(job: Plan, *, steps: int, on_gpu: bool) -> TRLConfig:
-    """What TRL's trainer is told."""
+def trl_arguments(job: Plan, *, steps: int, stop_ids: list[int], on_gpu: bool) -> TRLConfig:
+    """What TRL's trainer is told. stop_ids: tokens that end a completion."""
     config = job.config
     return TRLConfig(
         **group.trainer_arguments(
@@ -119,22 +119,23 @@ def trl_arguments(job: Plan, *, steps: int, on_gpu: bool) -> TRLConfig:
         max_completion_length=config.max_tokens,
         mask_truncated_completions=True,
         disable_dropout=True,
-        **_engine(config),
+        **_engine(config, stop_ids=stop_ids),
     )
 
 
-def _engine(config: GRPOConfig) -> dict[str, Any]:
+def _engine(config: GRPOConfig, *, stop_ids: list[int]) -> dict[str, Any]:
     """TRL's arguments for what samples."""
     if config.rollouts == "transformers":
         return {}
-    length = config.max_prompt_tokens + config.max_tokens
+    # An engine knows the stop tokens of the model's configs alone, which may lack the chat template's end of turn.
+    shared = {"use_vllm": True, "generation_kwargs": {"stop_token_ids": stop_ids}}
     if config.rollouts == "vllm_server":
-        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": config.vllm_url}
+        return {**shared, "vllm_mode": "server", "vllm_server_base_url": config.vllm_url}
     return {
-        "use_vllm": True,
+        **shared,
         "vllm_mode": "colocate",
         "vllm_gpu_memory_utilization": config.vllm_memory,
-        "vllm_max_model_length": length,
+        "vllm_max_model_length": config.max_prompt_tokens + config.max_tokens,
     }
 
 

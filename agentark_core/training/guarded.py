@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
+from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback
 
 from agentark_core.training import TrainingError, checkpoints, sft_data
@@ -27,6 +29,8 @@ class Guarded:
         self._section = section
         self.kept_steps: set[int] = set()
         """Checkpoints that are not pruned."""
+        self._since_step: list[Any] = []
+        """Micro batches whose gradients are in the step that comes next."""
         super().__init__(**kwargs)
 
     def _ids_of(self, inputs: Any) -> list[str]:
@@ -40,12 +44,33 @@ class Guarded:
             raise self.diverged(f"the loss is {loss.item()}", self._ids_of(inputs))
         return loss
 
+    def create_optimizer(self: Any, *args: Any) -> Any:
+        """The trainer's optimizer. Under ZeRO stage 0 DeepSpeed does not look at gradients, so its step does."""
+        optimizer = super().create_optimizer(*args)  # type: ignore[misc]
+        if self.args.deepspeed["zero_optimization"]["stage"] == 0:
+            optimizer.register_step_pre_hook(self._check_gradient)
+        return optimizer
+
+    def _check_gradient(self: Any, optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        # Clipping has left a NaN where one gradient was not finite. The norm takes one pass and no memory.
+        if not torch.isfinite(get_total_norm([weight.grad for weight in weights if weight.grad is not None])):
+            raise self._bad_gradient()
+
     def training_step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Refuses a gradient that is not finite: DeepSpeed would skip the step with a warning and go on."""
+        """Refuses a gradient that is not finite: DeepSpeed would skip the step (stages 1 to 3) or take it (0)."""
+        self._since_step.append(inputs)
         loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
         if self.model_wrapped.skipped_steps:
-            raise self.diverged("the gradient is not finite", self._ids_of(inputs))
+            raise self._bad_gradient()
+        if self.accelerator.sync_gradients:
+            self._since_step.clear()
         return loss
+
+    def _bad_gradient(self: Any) -> TrainingError:
+        """Every rank asks: by now the gradient is that of all of them, and nobody knows whose rows spoilt it."""
+        ids = gather_object([name for inputs in self._since_step for name in self._ids_of(inputs)])
+        return self.diverged("the gradient is not finite", list(dict.fromkeys(ids)))
 
     def diverged(self: Any, what: str, ids: list[str]) -> TrainingError:
         """The error that ends a run at the step that it is in."""
