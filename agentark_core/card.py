@@ -157,7 +157,9 @@ def _sample(kind: Kind, row: Mapping[str, Any]) -> Sample:
     who = f"agent {row['agent']}" if row["agent"] else "summary"
     if kind == "process":
         steps = zip(row["completions"], row["labels"], row["weights"], strict=True)
-        marked = [f"[{'+' if label else '-' if weight else ' '}] {step.rstrip()}" for step, label, weight in steps]
+        marked = [
+            f"[{'+' if label >= 0.5 else '-' if weight else ' '}] {step.rstrip()}" for step, label, weight in steps
+        ]
         verdict = "right" if row["correct"] else "wrong"
         return Sample(
             name=f"{row['problem_id']}, {who}, round {row['round']}, {verdict}",

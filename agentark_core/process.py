@@ -1,11 +1,12 @@
 """Verified debates -> labelled steps that a process reward model learns from (Eq. 7, method.md section 3).
 
     completions                                labels          weights     negatives
-    ["Step 1: 3 + 4 = 7\n", "Hm.\n", "7 .."]   [true, .., ..]  [1, 0, 1]   [[{"example_id": "9f..", "step": 0}], [], ..]
+    ["Step 1: 3 + 4 = 7\n", "Hm.\n", "7 .."]   [1.0, 0.0, 0.5] [1, 0, 1]   [[{"example_id": "9f..", "step": 0}], [], ..]
 
-One row is one trace, in the columns of TRL's stepwise supervision; its steps join to the trace. A step without a label
-has weight 0 (its `labels` entry says nothing). `negatives` are r- of Eq. 7: for every positive step, wrong steps from
-the traces of *other agents* on the same question, as row and step number.
+One row is one trace, in the columns of TRL's stepwise supervision; its steps join to the trace. A label is a value from
+0 (wrong) to 1 (right), between them only with soft labels; a step without one has weight 0 and its `labels` entry, 0,
+says nothing. `negatives` are r- of Eq. 7: for every positive step, wrong steps from the traces of *other agents* on the
+same question, as row and step number. Eq. 7 knows two sides: a label of at least 1/2 is positive, one below negative.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from agentark_core.records import TurnKey
 from agentark_core.step_labels import StepLabel, evidence_labels, exact_labels
 from agentark_core.types import Debate, Turn, Verdict
 
-PROCESS_VERSION = "process-1"
+PROCESS_VERSION = "process-2"
 """Changes with the labels and the choice of negatives: part of the fingerprint."""
 
 BESIDE = ("candidates", "positive", "negative", "silent", "contrasts")
@@ -48,7 +49,7 @@ SCHEMA = pa.schema(
             ("problem_id", pa.string()),
             ("prompt", MESSAGES),
             ("completions", _list(pa.string())),
-            ("labels", _list(pa.bool_())),
+            ("labels", _list(pa.float64())),
             ("weights", _list(pa.float64())),
             ("reasons", _list(pa.string())),
             ("negatives", _list(_list(NEGATIVE))),
@@ -65,12 +66,15 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """A trace with its labelled steps. wrong: numbers of the negative ones."""
+    """A trace with its labelled steps. labels: their values from 0 to 1, None: unlabelled. right, wrong: numbers of the
+    steps on either side of 1/2."""
 
     example_id: str
     turn: Turn
     correct: bool
     steps: list[StepLabel]
+    labels: list[float | None]
+    right: list[int]
     wrong: list[int]
 
     def position(self, number: int) -> float:
@@ -102,11 +106,10 @@ def build(
         rows = _rows(debate, verdicts, config=config, source=source_fingerprint, counts=counts)
         for row in rows:
             negatives = [_negatives(row, number, rows=rows, config=config) for number in range(len(row.steps))]
-            labels = [step.label for step in row.steps]
             counts.update(
-                positive=labels.count(True),
-                negative=labels.count(False),
-                silent=labels.count(None),
+                positive=len(row.right),
+                negative=len(row.wrong),
+                silent=row.labels.count(None),
                 contrasts=sum(map(bool, negatives)),
             )
             values = {
@@ -114,8 +117,8 @@ def build(
                 "problem_id": row.turn.problem_id,
                 "prompt": prompt,
                 "completions": [row.turn.text[step.start : step.end] for step in row.steps],
-                "labels": [label is True for label in labels],
-                "weights": [0.0 if label is None else 1.0 for label in labels],
+                "labels": [label or 0.0 for label in row.labels],
+                "weights": [0.0 if label is None else 1.0 for label in row.labels],
                 "reasons": [step.reason for step in row.steps],
                 "negatives": negatives,
                 "correct": row.correct,
@@ -155,15 +158,22 @@ def _rows(
         elif all(step.label is None for step in steps):
             counts["unlabelled"] += 1
         else:
+            labels = [_value(step, soft=config.step_labels == "soft_evidence") for step in steps]
             rows[turn.text] = _Row(
                 example_id=example_id(turn, source=source),
                 turn=turn,
                 correct=verdict.label == "correct",
                 steps=steps,
-                wrong=[number for number, step in enumerate(steps) if step.label is False],
+                labels=labels,
+                right=[number for number, label in enumerate(labels) if label is not None and label >= 0.5],
+                wrong=[number for number, label in enumerate(labels) if label is not None and label < 0.5],
             )
     counts["kept"] += len(rows)
     return list(rows.values())
+
+
+def _value(step: StepLabel, *, soft: bool) -> float | None:
+    return step.soft if soft or step.label is None else float(step.label)
 
 
 def _labels(debate: Debate, decided: list[tuple[Turn, Verdict]], *, exact: bool) -> list[list[StepLabel]]:
@@ -176,7 +186,7 @@ def _labels(debate: Debate, decided: list[tuple[Turn, Verdict]], *, exact: bool)
 
 def _negatives(row: _Row, number: int, *, rows: list[_Row], config: ExamplesConfig) -> list[dict[str, object]]:
     """One wrong step from each incorrect trace of another agent, for a positive step; none for any other."""
-    if not row.steps[number].label:
+    if number not in row.right:
         return []
     found = []
     for other in rows:

@@ -15,6 +15,8 @@ Rules of `evidence_labels`, where a witness is another answer-correct trace of t
   right. (To call every step after the first unsupported one negative was measured to be less exact.)
 - A step without results, a trace whose verdict is undecided, and everything but a refuted answer where there is no
   witness stay unlabelled.
+- `soft` is the same label with the strength of its evidence: of a positive step the share of the witnesses that state
+  all its results, 0 of a negative one. It is no calibrated probability: a right step on a rare path has a small share.
 
 Two copies of one text are witnesses of each other, as the method has it. How far this agrees with exact labels:
 benchmarks/step_label_agreement.py.
@@ -65,12 +67,16 @@ _ORDINAL = re.compile(r"[\s#*_]{0,8}(?:(?:Step|Case)\s)?\(?\d{1,3}[.):](?=\s|\*|
 
 @dataclass(frozen=True, slots=True)
 class StepLabel:
-    """One step, text[start:end] of its trace: True positive, False negative, None unlabelled, and why."""
+    """One step, text[start:end] of its trace: True positive, False negative, None unlabelled, and why.
+
+    soft: the label as a value from 0 to 1 (above); 1 or 0 where steps were checked; None: unlabelled.
+    """
 
     start: int
     end: int
     label: bool | None
     reason: Reason
+    soft: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +112,21 @@ def evidence_labels(
 def _judge(trace: _Trace, *, verdict: VerdictLabel, witnesses: list[frozenset[Result]]) -> list[StepLabel]:
     anywhere = frozenset[Result]().union(*witnesses)
 
-    def judge(results: frozenset[Result], is_answer: bool) -> tuple[bool | None, Reason]:
+    def judge(results: frozenset[Result], is_answer: bool) -> tuple[bool | None, Reason, float | None]:
         if verdict == "undecided":
-            return None, "undecided"
+            return None, "undecided", None
         if verdict == "incorrect" and is_answer:
-            return False, "refuted"
+            return False, "refuted", 0.0
         if not results and not is_answer:
-            return None, "no_result"
+            return None, "no_result", None
         if not witnesses:
-            return None, "no_witness"
+            return None, "no_witness", None
         if verdict == "incorrect":
-            return (None, "supported") if results <= anywhere else (False, "unsupported")
+            return (None, "supported", None) if results <= anywhere else (False, "unsupported", 0.0)
         # verified answers agree, however they are spelled
         compared = results - {trace.answer} if is_answer else results
-        return (True, "agrees") if any(compared <= witness for witness in witnesses) else (None, "unmatched")
+        agreeing = sum(compared <= witness for witness in witnesses)
+        return (True, "agrees", agreeing / len(witnesses)) if agreeing else (None, "unmatched", None)
 
     return [
         StepLabel(start, end, *judge(results, step == trace.answer_step))
@@ -178,7 +185,8 @@ def exact_labels(text: str, *, question: str) -> list[StepLabel]:
     lines = text.splitlines(keepends=True)
     ends = list(accumulate(map(len, lines)))
     wrong = [end for end, right in zip(ends, generator.check_lines(question, text), strict=True) if not right]
-    return [
-        StepLabel(start, end, bisect_right(wrong, start) == bisect_right(wrong, end), "exact")
-        for start, end in spans(text)
-    ]
+    labels = []
+    for start, end in spans(text):
+        right = bisect_right(wrong, start) == bisect_right(wrong, end)
+        labels.append(StepLabel(start, end, right, "exact", float(right)))
+    return labels

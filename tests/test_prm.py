@@ -112,6 +112,27 @@ def test_cross_entropy_honours_weights_and_soft_labels() -> None:
     assert scores.grad.tolist() == pytest.approx(gradient, rel=1e-12)
 
 
+def test_a_soft_label_goes_from_parquet_to_the_cross_entropy(data: Path, tmp_path: Path) -> None:
+    import torch
+
+    from agentark_core.training import prm_loss
+    from agentark_core.training.prm_trainer import Collator
+
+    rows = pq.read_table(data).to_pylist()[:1]
+    rows[0]["negatives"] = [[] for _ in rows[0]["labels"]]
+    rows[0]["labels"] = [0.25, 1.0, *(0.0 for _ in rows[0]["labels"][2:])]
+    rows[0]["weights"] = [1.0, 1.0, *(0.0 for _ in rows[0]["labels"][2:])]
+    pq.write_table(pa.Table.from_pylist(rows, schema=process.SCHEMA), tmp_path / "soft.parquet")
+    read = prm_data.read_rows([str(tmp_path / "soft.parquet")])
+    found = prm_data.questions(read, ChatFormat.load(STUDENT), config=PRMConfig(loss="bce"))
+    batch = Collator(pad_token_id=0)(found.items)
+    assert batch["labels_S"][:2].tolist() == [0.25, 1.0]
+    scores = torch.full_like(batch["labels_S"], math.log(3))  # sigma = 3/4
+    loss = prm_loss.cross_entropy(scores, labels_S=batch["labels_S"], weights_S=batch["weights_S"])
+    by_hand = -(0.25 * math.log(3 / 4) + 0.75 * math.log(1 / 4)) - math.log(3 / 4)
+    assert loss.item() == pytest.approx(by_hand, rel=1e-6) and by_hand == pytest.approx(1.39932, abs=1e-5)
+
+
 def test_a_question_keeps_its_negatives_and_drops_what_has_no_part(data: Path) -> None:
     rows = prm_data.read_rows([str(data)])
     chat = ChatFormat.load(STUDENT)
@@ -146,7 +167,10 @@ def test_rows_that_cannot_be_right_are_refused(data: Path, tmp_path: Path) -> No
 
     steps = rows[0]["completions"]
     refused({"completions": ["".join(steps[:2]), *steps[2:]]}, f"not the steps of the splitter {STEPS_VERSION}")
-    refused({"labels": [True]}, "labels, weights or negatives do not fit its steps")
+    for wrong in (1.5, -0.1, math.nan):
+        labels = [*rows[0]["labels"][:1], wrong, *rows[0]["labels"][2:]]
+        refused({"labels": labels}, rf"{path}, row 0: the label of step 1 is {wrong}; .* from 0 to 1")
+    refused({"labels": [1.0]}, "labels, weights or negatives do not fit its steps")
     refused({"negatives": [[{"example_id": "none", "step": 0}]] * len(steps)}, "is no step of these examples")
     pq.write_table(process.SCHEMA.empty_table(), path)
     with pytest.raises(EmptyDataset, match="nothing to train on"):

@@ -16,6 +16,7 @@ from agentark_core.types import Debate, Problem, Turn, Verdict, VerdictLabel
 PROBLEM = make_problem(1, gold=199)
 RIGHT = "Step 1: 22 + 11 = 33\nStep 2: 33 * 9 = 297\nStep 3: 297 - 98 = 199\n\\boxed{199}"
 EACH = "Step 1: 22 * 9 = 198\nStep 2: 198 + 99 = 297\nStep 3: 297 - 98 = 199\n\\boxed{199}"
+SAME_SUM = "Step 1: 11 + 22 = 33\nStep 2: 33 * 9 = 297\nStep 3: 297 - 98 = 199\n\\boxed{199}"
 LATE = "Step 1: 22 + 11 = 33\nStep 2: 33 * 9 = 297\nStep 3: 297 - 98 = 189\n\\boxed{189}"
 EARLY = "Step 1: 22 + 11 = 43\nStep 2: 43 * 9 = 387\nStep 3: 387 - 98 = 289\n\\boxed{289}"
 
@@ -72,6 +73,24 @@ def test_rows_join_to_their_trace_and_every_step_has_a_label_a_weight_and_a_reas
         "contrasts": 6,
     }
     assert not any(field.nullable for field in process.SCHEMA)
+
+
+def test_soft_evidence_keeps_the_shares_and_eq7_the_side_of_a_half_that_they_are_on() -> None:
+    texts = [RIGHT, EACH, EACH + " ", EACH + "  ", SAME_SUM, LATE]
+    turns = [turn(2, agent, text) for agent, text in enumerate(texts, start=1)]
+    verdicts: list[VerdictLabel] = ["correct"] * 5 + ["incorrect"]
+    hard, hard_counts = build(turns, verdicts)
+    soft, counts = build(turns, verdicts, step_labels="soft_evidence")
+    assert soft[0]["labels"] == [0.25, 1.0, 1.0, 1.0], "22 + 11 = 33 is stated by one of four witnesses"
+    assert soft[1]["labels"] == [0.5, 1.0, 1.0, 1.0], "22 * 9 = 198 by two of four"
+    assert soft[5]["labels"] == hard[5]["labels"] == [0.0] * 4
+    assert [row["labels"] for row in hard[:5]] == [[1.0] * 4] * 5
+    assert [row["weights"] for row in soft] == [row["weights"] for row in hard]
+    assert negatives(hard)[1] == [[(6, 2)], [(6, 2)], [(6, 2)], [(6, 3)]]
+    assert negatives(soft)[1] == [[], [(6, 2)], [(6, 2)], [(6, 3)]], "0.25 is no positive step"
+    assert negatives(soft)[2] == negatives(hard)[2], "0.5 is one"
+    assert (hard_counts["positive"], hard_counts["negative"]) == (20, 2)
+    assert (counts["positive"], counts["negative"], counts["silent"]) == (18, 4, hard_counts["silent"])
 
 
 def test_a_right_step_is_set_against_the_nearest_wrong_step_of_each_other_agent() -> None:

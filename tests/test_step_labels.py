@@ -65,6 +65,20 @@ def test_one_witness_must_state_all_results_of_a_step() -> None:
     assert label((both, "correct"), ("\n".join(halves), "correct"))[0][0] == (True, "agrees")
 
 
+def test_soft_label_of_a_positive_step_is_its_share_of_witnesses() -> None:
+    traces = [(SUM_FIRST, "correct"), (EACH_FIRST, "correct"), (EACH_FIRST, "correct"), (SLIP, "incorrect")]
+    texts, verdicts = [text for text, _ in traces], [verdict for _, verdict in traces]
+    labels = evidence_labels(texts, verdicts, question=QUESTION, task="number")  # type: ignore[arg-type]
+    assert [[step.soft for step in steps] for steps in labels] == [
+        [None, 1, 1, 1],  # 33: no witness states it
+        [0.5, 0.5, 1, 1, 1],  # 198 and 99: its copy does, the first trace does not
+        [0.5, 0.5, 1, 1, 1],
+        [None, 0, 0, 0],  # 33 is supported; 287 and the refuted 189 are not
+    ]
+    hard = [[None if step.soft is None else step.soft > 0 for step in steps] for steps in labels]
+    assert hard == [[step.label for step in steps] for steps in labels]
+
+
 def test_a_copy_is_a_witness() -> None:
     assert label((SUM_FIRST, "correct"), (SUM_FIRST, "correct")) == [[(True, "agrees")] * 4] * 2
 
@@ -185,6 +199,7 @@ EXACT = [
 @pytest.mark.parametrize(("text", "wanted"), EXACT)
 def test_exact_labels_of_examples(text: str, wanted: list[bool]) -> None:
     assert right(text) == wanted
+    assert [step.soft for step in exact_labels(text, question=QUESTION)] == wanted
 
 
 def test_exact_labels_call_every_path_right_and_find_the_error_in_every_wrong_solution() -> None:

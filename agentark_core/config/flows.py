@@ -43,8 +43,10 @@ class ExamplesConfig(Section):
     augmentation_traces: int = Field(
         3, ge=1, le=3, description="Traces per question that differ in structure, for data augmentation."
     )
-    step_labels: Literal["evidence", "exact"] = Field(
-        "evidence", description="From the other traces of the debate, or checked line by line (arkling only)."
+    step_labels: Literal["evidence", "soft_evidence", "exact"] = Field(
+        "evidence",
+        description="process: from the other traces of the debate, 0 or 1; the same, but right steps have as label the "
+        "share of the other correct traces that state their results; or checked line by line (arkling only).",
     )
     negatives: Literal["any_round", "nearest", "first_wrong"] = Field(
         "any_round",

@@ -24,7 +24,8 @@ from agentark_core.steps import STEPS_VERSION, split
 from agentark_core.training import parquet
 
 Row = dict[str, Any]
-"""One trace: a row of agentark_core.process.SCHEMA. labels may also be floats from 0 to 1."""
+"""One trace: a row of agentark_core.process.SCHEMA. Cross-entropy takes its labels, values from 0 to 1; Eq. 7 takes its
+negatives alone, whoever chose them."""
 
 COLUMNS = ["example_id", "problem_id", "prompt", "completions", "labels", "weights", "negatives"]
 
@@ -39,13 +40,21 @@ class Questions:
 
 
 def read_rows(paths: Sequence[str]) -> list[Row]:
-    """All rows, checked. Raises DataError naming the row, or EmptyDataset if there is none."""
+    """All rows, checked. Raises DataError naming the row (of a bad label its file too), EmptyDataset if there is none."""
     rows: list[Row] = []
     for path in paths:
         table = parquet.read(path)
         if missing := sorted(set(COLUMNS) - set(table.column_names)):
             raise DataError(f"{path}: columns {', '.join(missing)} are missing; give examples of the kind `process`")
-        rows += table.select(COLUMNS).to_pylist()
+        read = table.select(COLUMNS).to_pylist()
+        for number, row in enumerate(read):
+            for step, label in enumerate(row["labels"]):
+                if not (isinstance(label, int | float) and 0 <= label <= 1):
+                    raise DataError(
+                        f"{path}, row {number}: the label of step {step} is {label!r}; a label is the probability that "
+                        "a step is right, from 0 to 1"
+                    )
+        rows += read
     if not rows:
         raise EmptyDataset(f"{', '.join(paths)}: no labelled traces; nothing to train on (no verified trace?)")
     steps = {row["example_id"]: len(row["completions"]) for row in rows}
