@@ -55,6 +55,7 @@ experiments: setup ## what each strategy and control gains on arkling (hours on 
 		--minus "majority's traces" rejection-sampled --minus R-SFT "majority's traces"
 	@$(python) -m experiments.scaling_arkling --home experiments-home
 	@$(python) -m experiments.grpo_arkling --out experiments-home/grpo --test 1000
+	@$(python) -m experiments.prm_arkling --base teacher --out experiments-home/prm
 	@$(python) -m experiments.reviewing_arkling --out experiments-home/reviewing
 
 up: setup ## start Prefect, MLflow, Ray and a worker on loopback

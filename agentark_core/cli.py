@@ -50,7 +50,7 @@ def doctor(home: Home = DEFAULT_HOME) -> None:
 
 for command in (
     *(runs.run, runs.estimate, runs.import_),
-    *(measures.verify, measures.audit, measures.perplexity, measures.qualities),
+    *(measures.verify, measures.audit, measures.perplexity, measures.qualities, measures.prm_metrics),
     *(views.debates, views.card, views.report, views.watch, views.consensus, views.seeds, views.models),
     *(harness.lm_eval, harness.export_samples),
 ):

@@ -14,10 +14,25 @@ from pathlib import Path
 
 import numpy as np
 
-from agentark_core.calibration import Bin
+from agentark_core.calibration import Bin, calibration
 from agentark_core.errors import DataError
 from agentark_core.evaluation import PairedTest, paired
 from agentark_core.statistics import Array, Estimate, of_questions, share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One trace. scores: sigma(R) of its steps; labels: whether each of the first of them is right. Steps behind these
+    have no label, as those behind the first wrong one in ProcessBench."""
+
+    question: str
+    scores: Sequence[float]
+    labels: Sequence[bool]
+
+    @property
+    def first_error(self) -> int:
+        """Index of the first wrong step, -1 if there is none."""
+        return self.labels.index(False) if False in self.labels else -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +47,16 @@ class FirstError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What `measure` found. auc and calibration_error are of the labelled steps, reliability is their table."""
+
+    auc: Estimate
+    first_error: FirstError
+    calibration_error: Estimate
+    reliability: list[Bin]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BestOfN:
     """Share of questions answered right by the trace with the highest reward, by majority vote of the same traces, by
     a random one, and by any; test: best of N minus majority."""
@@ -41,6 +66,26 @@ class BestOfN:
     single: float
     any: Estimate
     test: PairedTest
+
+
+def measure(traces: Sequence[Scored], *, threshold: float) -> Measured:
+    """Step AUC, first error and calibration of one model's scores. Raises DataError as `first_error` does.
+
+    threshold: from `choose_threshold` on other questions.
+    """
+    found = first_error(
+        [trace.scores for trace in traces],
+        [trace.first_error for trace in traces],
+        [trace.question for trace in traces],
+        threshold=threshold,
+    )
+    labels_S = [label for trace in traces for label in trace.labels]
+    scores_S = [score for trace in traces for score, _ in zip(trace.scores, trace.labels, strict=False)]
+    questions_S = [trace.question for trace in traces for _ in trace.labels]
+    table, error = calibration(scores_S, labels_S, questions_S)
+    return Measured(
+        auc=auc(scores_S, labels_S, questions_S), first_error=found, calibration_error=error, reliability=table
+    )
 
 
 def auc(scores_S: Sequence[float], labels_S: Sequence[bool], questions_S: Sequence[str]) -> Estimate:
@@ -73,9 +118,7 @@ def first_error(
     n counts traces. threshold: from `choose_threshold` on other questions. Raises DataError unless there are traces
     with and without a wrong step.
     """
-    wrong_T = np.asarray(labels) >= 0
-    if wrong_T.all() or not wrong_T.any():
-        raise DataError("first-error F1 needs traces with and without a wrong step; give more traces")
+    wrong_T = _wrong(labels)
     hit_T = _hits(scores, labels, threshold=threshold)
     return FirstError(
         threshold=threshold,
@@ -86,8 +129,11 @@ def first_error(
 
 
 def choose_threshold(scores: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
-    """The threshold, of 200 quantiles of the scores, that gives the highest F1 on these traces, the selection split."""
-    wrong_T = np.asarray(labels) >= 0
+    """The threshold, of 200 quantiles of the scores, that gives the highest F1 on these traces, the selection split.
+
+    Raises DataError unless there are traces with and without a wrong step.
+    """
+    wrong_T = _wrong(labels)
     ones_T = np.ones(len(labels))
     quantiles = np.quantile(np.concatenate([np.asarray(trace) for trace in scores]), np.linspace(0, 1, 200))
 
@@ -95,6 +141,14 @@ def choose_threshold(scores: Sequence[Sequence[float]], labels: Sequence[int]) -
         return _harmonic(*_accuracies(_hits(scores, labels, threshold=threshold), wrong_T, ones_T))
 
     return max((float(threshold) for threshold in np.unique(quantiles)), key=f1)
+
+
+def _wrong(labels: Sequence[int]) -> Array:
+    """(T,): whether the trace has a wrong step."""
+    wrong_T = np.asarray(labels) >= 0
+    if wrong_T.all() or not wrong_T.any():
+        raise DataError("first-error F1 needs traces with and without a wrong step; give more traces")
+    return wrong_T
 
 
 def _hits(scores: Sequence[Sequence[float]], labels: Sequence[int], *, threshold: float) -> Array:

@@ -26,6 +26,13 @@ class Marked:
     first_error: int
     final_correct: bool
 
+    @property
+    def labels(self) -> tuple[bool, ...]:
+        """Whether each step up to the first wrong one is right; those behind it are not labelled."""
+        if self.first_error < 0:
+            return (True,) * len(self.steps)
+        return (*(True,) * self.first_error, False)
+
 
 def read(path: Path) -> list[Marked]:
     """All solutions of a file. Raises DataError naming the row that is not one."""

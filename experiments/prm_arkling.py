@@ -1,11 +1,12 @@
 """Process reward models on exact step labels of arkling: Eq. 7 against cross-entropy, several seeds.
 
-    python -m experiments.prm_arkling --home agentark-home --run FINGERPRINT --out /tmp/prm
+    python -m experiments.prm_arkling --out /tmp/prm
 
 Training: solutions that the shipped teacher samples at T = 0.9 for `distil` questions, or the generator's own, half of
 them broken, labelled exactly, in the rows of the kind `process`. Held out: the first-round solutions of committed
-debates on `test` questions (--home, --run). The first --selection of these choose the threshold of the first error;
-every figure is of the others. Prints JSON lines, and writes them with a reliability plot to --out. All intervals 95 %.
+debates on `test` questions (--home, --run), or without --run --samples fresh ones of the teacher to each of --held-out
+`test` questions. The first --selection questions choose the threshold of the first error; every figure is of
+the others. Prints JSON lines, and writes them with a reliability plot to --out. All intervals 95 %.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from agentark_core import prm_metrics, process, prompts
 from agentark_core.answers import extract
 from agentark_core.arkling import generator, model_path
 from agentark_core.arkling.corruption import wrong_solution
-from agentark_core.calibration import Bin, calibration
+from agentark_core.calibration import Bin
 from agentark_core.config import ExamplesConfig
+from agentark_core.prm_metrics import Scored
 from agentark_core.step_labels import exact_labels
 from agentark_core.stored import read_debates
 from agentark_core.types import Debate, Problem, Turn, Verdict
@@ -45,16 +47,17 @@ class Trace:
     answer: str | None
     correct: bool
 
-    @property
-    def first_error(self) -> int:
-        return self.labels.index(False) if False in self.labels else -1
-
 
 def main() -> None:
     """Sample, train every model, score, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, required=True, help="home with debates on arkling test questions")
-    parser.add_argument("--run", required=True, help="fingerprint of the debate run whose first round is held out")
+    parser.add_argument("--home", type=Path, default=Path("agentark-home"), help="home of --run")
+    parser.add_argument(
+        "--run", default="", help="fingerprint of debates on test questions; their first round is held out"
+    )
+    parser.add_argument(
+        "--held-out", type=int, default=500, help="test questions to sample solutions of, without --run"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for samples, models and results")
     parser.add_argument("--base", default="student", help="what the models start from: student, teacher or a folder")
     parser.add_argument("--source", choices=("teacher", "generated"), default="teacher", help="whose solutions")
@@ -74,7 +77,7 @@ def main() -> None:
         problems = generator.problems("distil", limit=options.questions)
         texts = (sample if options.source == "teacher" else invent)(problems, options.samples)
         pq.write_table(label(problems, texts), examples, write_page_checksum=True)
-    traces = held_out(options.home, options.run)
+    traces = held_out(options)
     tables: dict[str, list[Bin]] = {}
     with (options.out / "results.jsonl").open("a", encoding="utf-8") as results:
         for seed in range(options.seeds):
@@ -155,17 +158,25 @@ def _turn(problem: Problem, *, agent: int, text: str) -> Turn:
     )
 
 
-def held_out(home: Path, run: str) -> list[Trace]:
-    """The first round of committed debates, in order."""
+def held_out(options: argparse.Namespace) -> list[Trace]:
+    """Solutions of the first round of committed debates, in order, or fresh ones."""
+    if options.run:
+        solutions = [
+            (debate.problem, turn.text)
+            for debate in read_debates(options.home, fingerprint=options.run)
+            for turn in debate.turns
+            if turn.round == 1 and turn.role == "agent" and turn.status == "ok"
+        ]
+    else:
+        problems = generator.problems("test", limit=options.held_out)
+        texts = sample(problems, options.samples)
+        solutions = [(problem, text) for problem, found in zip(problems, texts, strict=True) for text in found]
     traces = []
-    for debate in read_debates(home, fingerprint=run):
-        question, gold = debate.problem.question, debate.problem.gold
-        for turn in debate.turns:
-            if turn.round == 1 and turn.role == "agent" and turn.status == "ok":
-                labels = [step.label is True for step in exact_labels(turn.text, question=question)]
-                answer = extract(turn.text, task="number")
-                right = answer is not None and answer == gold
-                traces.append(Trace(question=question, text=turn.text, labels=labels, answer=answer, correct=right))
+    for problem, text in solutions:
+        labels = [step.label is True for step in exact_labels(text, question=problem.question)]
+        answer = extract(text, task="number")
+        right = answer is not None and answer == problem.gold
+        traces.append(Trace(question=problem.question, text=text, labels=labels, answer=answer, correct=right))
     return traces
 
 
@@ -200,26 +211,24 @@ def measure(model: Path, traces: list[Trace], *, selection: int) -> tuple[dict[s
 
     questions = list(dict.fromkeys(trace.question for trace in traces))
     chosen = set(questions[:selection])
-    found = PRM.load(model).scores(
+    scores = PRM.load(model).scores(
         [prompts.first_answer(trace.question, wording="arkling") for trace in traces], [trace.text for trace in traces]
     )
-    pairs = list(zip(traces, found, strict=True))
-    threshold = prm_metrics.choose_threshold(*_split([pair for pair in pairs if pair[0].question in chosen]))
-    rest = [pair for pair in pairs if pair[0].question not in chosen]
-    scores_S = [score for _, scores in rest for score in scores]
-    labels_S = [label for trace, _ in rest for label in trace.labels]
-    questions_S = [trace.question for trace, _ in rest for _ in trace.labels]
-    table, error = calibration(scores_S, labels_S, questions_S)
-    scores, labels = _split(rest)
+    scored = [
+        Scored(question=trace.question, scores=values, labels=trace.labels)
+        for trace, values in zip(traces, scores, strict=True)
+    ]
+    choosing = [one for one in scored if one.question in chosen]
+    threshold = prm_metrics.choose_threshold([one.scores for one in choosing], [one.first_error for one in choosing])
+    found = prm_metrics.measure([one for one in scored if one.question not in chosen], threshold=threshold)
     by_question: dict[str, list[tuple[Trace, list[float]]]] = {}
-    for trace, values in rest:
-        by_question.setdefault(trace.question, []).append((trace, values))
+    for trace, values in zip(traces, scores, strict=True):
+        if trace.question not in chosen:
+            by_question.setdefault(trace.question, []).append((trace, values))
     figures = {
-        "auc": asdict(prm_metrics.auc(scores_S, labels_S, questions_S)),
-        "first_error": asdict(
-            prm_metrics.first_error(scores, labels, [trace.question for trace, _ in rest], threshold=threshold)
-        ),
-        "calibration_error": asdict(error),
+        "auc": asdict(found.auc),
+        "first_error": asdict(found.first_error),
+        "calibration_error": asdict(found.calibration_error),
         "best_of_n": {
             how: asdict(
                 prm_metrics.best_of_n(
@@ -231,11 +240,7 @@ def measure(model: Path, traces: list[Trace], *, selection: int) -> tuple[dict[s
             for how in ("mean", "min", "last", "product")
         },
     }
-    return figures, table
-
-
-def _split(pairs: list[tuple[Trace, list[float]]]) -> tuple[list[list[float]], list[int]]:
-    return [scores for _, scores in pairs], [trace.first_error for trace, _ in pairs]
+    return figures, found.reliability
 
 
 if __name__ == "__main__":

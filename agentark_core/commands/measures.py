@@ -1,9 +1,9 @@
-"""Commands that measure answers and reasoning: verdicts, label noise, perplexity, judged qualities."""
+"""Commands that measure answers and reasoning: verdicts, label noise, perplexity, judged qualities, reward models."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -114,3 +114,39 @@ def qualities(
         for name, of in asked.items():
             found = measure_qualities(home, of, judge=opened, sample=sample, seed=seed)
             typer.echo(f"{name}\n{qualities_text(found)}")
+
+
+def prm_metrics(
+    model: Annotated[
+        str,
+        typer.Argument(help="Folder of a process reward model, or a registered one (NAME, NAME@ALIAS, NAME/VERSION)."),
+    ],
+    files: Annotated[
+        list[Path], typer.Argument(help="ProcessBench: JSON or JSON lines {problem, steps, label, ...}, perhaps .gz.")
+    ],
+    selection: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of the questions, drawn, that chooses the threshold.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    wording: Annotated[
+        Literal["general", "arkling"], typer.Option("--prompts", help="Wording of its training (student.prompts).")
+    ] = "general",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write: prm-metrics.json and reliability.png.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Measure a process reward model on solutions whose first wrong step is marked: does it find that step?
+
+    First-error F1 (the harmonic mean of the accuracies on solutions with and without a wrong step), step AUC and
+    calibration, each with n and a 95 % interval, on the questions that did not choose the threshold.
+    """
+    from agentark_core import prm_view
+    from agentark_core.harness.run import find_student
+
+    found = prm_view.evaluate(
+        find_student(model, home=home).folder, files, wording=wording, selection=selection, seed=seed
+    )
+    typer.echo(prm_view.render(found))
+    if out is not None:
+        typer.echo("\n" + "\n".join(str(path) for path in prm_view.write(found, out)))

@@ -30,12 +30,13 @@ TOKENS_PER_BATCH = 16_384
 
 
 class PRM:
-    """Attributes: chat (its tokenizer and template), model (float32 on a CPU, its own type on a GPU)."""
+    """Attributes: chat (its tokenizer and template), model (float32 on a CPU, its own type on a GPU), context (tokens
+    that it reads, prompt included)."""
 
     def __init__(self, chat: ChatFormat, model: Any) -> None:
         self.chat = chat
         self.model = model.eval()
-        self._context = model.config.get_text_config().max_position_embeddings
+        self.context = model.config.get_text_config().max_position_embeddings
 
     @classmethod
     def load(cls, path: Path | str, *, device: str | None = None) -> PRM:
@@ -79,10 +80,10 @@ class PRM:
         """`scores` of completions given as their steps, for steps that others have drawn (ProcessBench)."""
         rows = [tokenise(self.chat, prompt, parts) for prompt, parts in zip(prompts, steps, strict=True)]
         for number, (ids, _) in enumerate(rows):
-            if len(ids) > self._context:
+            if len(ids) > self.context:
                 raise DataError(
                     f"completion {number}: {len(ids)} tokens with its prompt, the process reward model reads "
-                    f"{self._context}; limit max_tokens or use another model"
+                    f"{self.context}; limit max_tokens or use another model"
                 )
         found: list[list[float]] = [[] for _ in rows]
         for batch in length_batches([len(ids) for ids, _ in rows], tokens=TOKENS_PER_BATCH):
