@@ -40,7 +40,7 @@ class Questions:
 
 
 def read_rows(paths: Sequence[str]) -> list[Row]:
-    """All rows, checked. Raises DataError naming the row (of a bad label its file too), EmptyDataset if there is none."""
+    """All rows, checked. Raises DataError naming the row (and the file of a bad label), EmptyDataset without rows."""
     rows: list[Row] = []
     for path in paths:
         table = parquet.read(path)
