@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -115,17 +115,21 @@ def first_error(
 ) -> FirstError:
     """Of each trace the first step that scores below the threshold (-1: none), against labels (as in ProcessBench).
 
-    n counts traces. threshold: from `choose_threshold` on other questions. Raises DataError unless there are traces
-    with and without a wrong step.
+    n counts traces. threshold: from `choose_threshold` on other questions. An accuracy of 0 or 1 has Wilson's limits.
+    Raises DataError unless there are traces with and without a wrong step.
     """
     wrong_T = _wrong(labels)
     hit_T = _hits(scores, labels, threshold=threshold)
-    return FirstError(
-        threshold=threshold,
-        erroneous=of_questions(lambda w: _accuracies(hit_T, wrong_T, w)[0], questions, n=int(wrong_T.sum())),
-        correct=of_questions(lambda w: _accuracies(hit_T, wrong_T, w)[1], questions, n=int((~wrong_T).sum())),
-        f1=of_questions(lambda w: _harmonic(*_accuracies(hit_T, wrong_T, w)), questions),
+    erroneous, correct = (
+        of_questions(lambda w, part=part: _accuracies(hit_T, wrong_T, w)[part], questions, n=int(of_T.sum()))  # type: ignore[misc]
+        if 0 < hit_T[of_T].sum() < of_T.sum()
+        else share(int(hit_T[of_T].sum()), int(of_T.sum()))  # resamples of it do not vary
+        for part, of_T in enumerate((wrong_T, ~wrong_T))
     )
+    f1 = of_questions(lambda w: _harmonic(*_accuracies(hit_T, wrong_T, w)), questions)
+    if f1.low == f1.high:
+        f1 = replace(f1, low=_harmonic(erroneous.low, correct.low), high=_harmonic(erroneous.high, correct.high))
+    return FirstError(threshold=threshold, erroneous=erroneous, correct=correct, f1=f1)
 
 
 def choose_threshold(scores: Sequence[Sequence[float]], labels: Sequence[int]) -> float:

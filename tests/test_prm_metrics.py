@@ -12,6 +12,7 @@ import pytest
 from agentark_core import prm_metrics, process_bench
 from agentark_core.calibration import calibration
 from agentark_core.errors import DataError
+from agentark_core.statistics import share
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "process"
 
@@ -54,6 +55,14 @@ def test_calibration_compares_shares_with_scores(tmp_path: Path) -> None:
     assert error.value == pytest.approx((abs(0.8 - 0.95) + abs(0.1 - 0.05)) / 2)
     prm_metrics.plot_reliability({"one": table}, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_that_finds_no_wrong_step_has_an_interval_all_the_same() -> None:
+    """By hand: 0 of 2 wrong steps found, 2 of 2 right solutions left alone; Wilson's limits of both."""
+    found = prm_metrics.first_error([[0.9], [0.9], [0.9], [0.9]], [0, 0, -1, -1], ["a", "b", "c", "d"], threshold=0.5)
+    assert (found.erroneous, found.correct) == (share(0, 2), share(2, 2)) and found.f1.value == 0.0
+    high = share(0, 2).high
+    assert (found.f1.low, found.f1.high) == (0.0, pytest.approx(2 * high / (high + 1)))
 
 
 def test_best_of_n_against_the_majority_of_the_same_traces() -> None:
