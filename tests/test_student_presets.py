@@ -4,6 +4,7 @@ own ZeRO stage, offload and packing; saved, loaded again by transformers, and on
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import grpo_helpers
 import prm_helpers
 import pytest
 import tiny_models
-from conftest import free_port
+from conftest import QUIET, free_port
 from sft_helpers import example, metrics, write_examples
 
 from agentark_core.chat import ChatFormat
@@ -207,7 +208,8 @@ def pad(preset: Path, folder: Path) -> None:
     job = {"model": str(judge), "examples": str(data), "output": str(folder / "prm"), "prm": {**settings, **rows}}
     result = run(prm, job)
     assert [stage["steps"] for stage in result["stages"].values()] == [2, 2]
-    (scores,) = PRM.load(result["model"], device="cpu").scores([[{"role": "user", "content": "Q"}]], ["one\ntwo"])
+    asked = [{"role": "user", "content": "Q: 3 + 4"}]
+    (scores,) = PRM.load(result["model"], device="cpu").scores([asked], ["Step 1: 3 + 4 = 7\n\\boxed{8}"])
     assert len(scores) == 2 and all(0 < score < 1 for score in scores)
 
     settings = {**config.grpo.model_dump(mode="json"), **ONE_PROCESS, "learning_rate": 1e-3, "watch_prompts": 0}
@@ -264,9 +266,7 @@ def text_part(model: Path, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_vllm_serves_each_architecture_and_continues_as_transformers_does(
-    flow_environment: dict[str, str], students: Students, tmp_path: Path
-) -> None:
+def test_vllm_serves_each_architecture_and_continues_as_transformers_does(students: Students, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -277,7 +277,7 @@ def test_vllm_serves_each_architecture_and_continues_as_transformers_does(
     done = subprocess.run(
         [sys.executable, str(TESTS / "serve_models.py")],
         input=json.dumps([[str(model), prompt] for model, prompt in zip(models, prompts, strict=True)]),
-        env={**flow_environment, "PYTHONPATH": str(TESTS.parent)},
+        env={**os.environ, **QUIET, "PYTHONPATH": str(TESTS.parent)},
         capture_output=True,
         text=True,
         timeout=300,
