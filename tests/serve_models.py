@@ -9,7 +9,7 @@ import sys
 
 os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
-from agentark_core import heavy  # noqa: E402
+from agentark_core import heavy
 
 with heavy.imports():
     from vllm import LLM, SamplingParams

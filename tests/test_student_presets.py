@@ -1,5 +1,5 @@
-"""Each preset of deployments/ through the real training jobs, as a tiny model of the same architecture with the preset's
-own ZeRO stage, offload and packing; saved, loaded again by transformers, and one of each architecture served by vLLM."""
+"""Each preset of deployments/ through the real training jobs, as a tiny model of the same architecture with the
+preset's own ZeRO stage, offload and packing; saved, loaded again by transformers, one of each kind served by vLLM."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_pad_is_refused_at_once_for_a_student_that_no_reward_model_can_start_fro
 
     check(["rsft", "da"], None)
     check(["rsft", "pad"], of_text)
-    with pytest.raises(ConfigError, match=r"qwen2_5_vl, which has an image encoder; name a text model .* in prm\.model"):
+    with pytest.raises(ConfigError, match=r"qwen2_5_vl, which has an image encoder; name a text model .* prm\.model"):
         check(["rsft", "pad"], None)
     data = prm_helpers.write_process(tmp_path / "process.parquet", questions=2)
     with pytest.raises(ConfigError, match="image encoder"):
