@@ -100,7 +100,7 @@ class Students:
     def __call__(self, preset: Path) -> Made:
         """What the preset made."""
         if preset not in self.known:
-            folder = self.folder / preset.stem
+            folder = self.folder / preset.parent.name / preset.stem
             path, config = sections(preset)
             base = base_of(path, folder / "base")
             rows = {"batch_size": 8, "micro_batch_size": 4, "learning_rate": 3e-3, "epochs": 2}
@@ -169,7 +169,7 @@ def test_a_teacher_preset_is_a_config_of_build_traces(preset: Path) -> None:
 # ---- training
 
 
-@pytest.mark.parametrize("preset", [*STUDENTS, GEMMA_3], ids=lambda path: path.stem)
+@pytest.mark.parametrize("preset", [*STUDENTS, *TEACHERS], ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_preset_trains_its_architecture_and_transformers_loads_the_result(preset: Path, students: Students) -> None:
     import torch
 

@@ -26,6 +26,8 @@ class Shape:
     tied: bool
     norms: bool
     """Whether queries and keys are normalised."""
+    sandwich: bool
+    """Whether the results of attention and MLP are normalised too (Gemma 3)."""
     vision: int
 
     @classmethod
@@ -53,6 +55,7 @@ class Shape:
             vocabulary=text.get("vocab_size", GEMMA3_VOCABULARY),
             tied=described.get("tie_word_embeddings", kind.startswith("gemma")),
             norms=kind.startswith(("qwen3", "gemma3")),
+            sandwich=kind.startswith("gemma3"),
             vision=_vision(described["vision_config"], text=text) if "vision_config" in described else 0,
         )
 
