@@ -8,12 +8,13 @@ from typing import Any
 
 from prefect import flow
 
-from agentark_core import yields
-from agentark_core.config import DistilConfig
+from agentark_core import model_files, yields
+from agentark_core.config import DistilConfig, PipelineConfig
 from agentark_core.extraction import ExtractJob, Kind
 from agentark_core.judge import setup
 from agentark_core.ledger import atomic_write_json
 from agentark_core.tracking import Run
+from agentark_core.training import prm_plan
 from agentark_core.training.sft_data import read_metrics
 from flows import stage
 from flows.extraction_stage import existing_debates, extract_runs, write_cards
@@ -49,6 +50,7 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     parent.
     """
     home = stage.prepare_home(config.run)
+    check_models(config)
     judge = setup(config.verification.judge)
     jobs = extract_runs(
         config.traces,
@@ -105,7 +107,13 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     return record
 
 
-def jobs_of(config: DistilConfig) -> Iterator[Any]:
+def check_models(config: DistilConfig | PipelineConfig) -> None:
+    """Refuse before any work what only the last strategy would find. Raises an AgentArkError with the remedy."""
+    if "prm" in jobs_of(config):
+        prm_plan.check_base(model_files.resolve(config.prm.model or config.student))
+
+
+def jobs_of(config: DistilConfig | PipelineConfig) -> Iterator[Any]:
     """The training jobs of the strategies. `pad` is a process reward model, unless exact checks score the steps or
     nothing does, and then GRPO, or PPO if a value head gives the advantages."""
     for strategy in config.strategies:

@@ -19,7 +19,7 @@ from agentark_core.selector import setup as selector_setup
 from flows import stage
 from flows.build_traces import build_traces
 from flows.debate_stage import complete_debates
-from flows.distil import distil
+from flows.distil import check_models, distil
 from flows.evaluate_model import evaluate_model, teacher_methods
 from tasks.registry_tasks import register_student
 
@@ -36,6 +36,7 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
     A second run of the same config on the same inputs finds the finished record and does nothing.
     """
     home = stage.prepare_home(config.run)
+    check_models(config)
     held_out = stage.load_held_out(config.evaluation.problems, config=config, home=home)
     questions = stage.load_training_problems(config.traces, home=home)
     judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)

@@ -27,6 +27,7 @@ from agentark_core.selector import SelectorSetup
 from agentark_core.selector import setup as selector_setup
 from agentark_core.sweep_bill import Bill, Line, evaluation_hours
 from flows import stage
+from flows.distil import check_models
 from flows.estimate_run import estimate_run
 from tasks.trace_tasks import DebateSpec, ProblemSet
 
@@ -52,8 +53,9 @@ class Keys:
         return fingerprint(DEBATES, debates=spec.fingerprint, judge=_key(self.judge(cell))), spec
 
     def student(self, cell: Cell, *, debates: str) -> str:
-        """Key of a cell's student, from the fingerprint of its debates."""
+        """Key of a cell's student, from the fingerprint of its debates. Raises what check_models does."""
         config = self.config.student_config(cell, debates=debates)
+        check_models(config)
         models = [config.student, *([config.prm.model] if config.prm.model else [])]
         return fingerprint(
             STUDENT,

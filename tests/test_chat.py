@@ -1,4 +1,4 @@
-"""Chat formats of four families: token by token masks, end of turn, and text that must stay text."""
+"""Chat formats of every family: token by token masks, end of turn, and text that must stay text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentark_core.errors import ModelError
 
 QUESTION = [{"role": "user", "content": "Q: 2 + 2"}]
 COMPLETION = "Step 1: 2 + 2 = 4\n\\boxed{4}"
-FAMILIES = ["arkling", "qwen3", "llama", "gemma"]
+FAMILIES = ["arkling", "qwen3", "llama", "gemma", "gemma3"]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -47,6 +47,11 @@ EXPECTED = {
         ["<|end_of_text|>", "<|eot_id|>"],
     ),
     "gemma": (
+        "<bos><start_of_turn>user\nQ: 2 + 2<end_of_turn>\n<start_of_turn>model\n",
+        COMPLETION + "<end_of_turn>",
+        ["<eos>", "<end_of_turn>"],
+    ),
+    "gemma3": (
         "<bos><start_of_turn>user\nQ: 2 + 2<end_of_turn>\n<start_of_turn>model\n",
         COMPLETION + "<end_of_turn>",
         ["<eos>", "<end_of_turn>"],
@@ -146,6 +151,17 @@ def test_a_template_without_system_role_is_refused_in_one_line(tmp_path: Path) -
         chat.prompt_ids([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}])
 
 
+def test_a_template_that_moves_the_system_message_into_the_question_keeps_both(tmp_path: Path) -> None:
+    chat = make("gemma3", tmp_path)
+    messages = [{"role": "system", "content": "Be <eos> brief."}, *QUESTION]
+    ids = chat.prompt_ids(messages)
+    assert chat.tokenizer.decode(ids) == (
+        "<bos><start_of_turn>user\nBe <eos> brief.\n\nQ: 2 + 2<end_of_turn>\n<start_of_turn>model\n"
+    )
+    assert chat.tokenizer.eos_token_id not in ids
+    assert chat.completion_ids(messages, COMPLETION) == chat.completion_ids(QUESTION, COMPLETION)
+
+
 def test_a_template_that_rewrites_the_prompt_or_never_ends_a_turn_is_refused(tmp_path: Path) -> None:
     chat = make("gemma", tmp_path)
     chat.tokenizer.chat_template = (
@@ -165,6 +181,7 @@ HEADERS = {
     "qwen3": "<|im_start|>assistant\n",
     "llama": "<|start_header_id|>assistant<|end_header_id|>\n\n",
     "gemma": "<start_of_turn>model\n",
+    "gemma3": "<start_of_turn>model\n",
     "qwen2_5_vl": "<|im_start|>assistant\n",
 }
 CONVERSATION = [

@@ -39,7 +39,7 @@ def test_parameters_are_those_of_the_architecture(name: str) -> None:
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("family", ["qwen3", "llama", "gemma"])
+@pytest.mark.parametrize("family", ["qwen3", "llama", "gemma", "gemma3_text"])
 def test_activations_are_what_autograd_saves(family: str, mixed: bool) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -88,7 +88,17 @@ def test_zero_stages_share_what_they_say() -> None:
 
 
 SMALL = Shape(
-    hidden=4, mlp=8, layers=2, heads=2, key_values=1, head=2, vocabulary=10, tied=False, norms=False, vision=0
+    hidden=4,
+    mlp=8,
+    layers=2,
+    heads=2,
+    key_values=1,
+    head=2,
+    vocabulary=10,
+    tied=False,
+    norms=False,
+    sandwich=False,
+    vision=0,
 )
 """A layer: 4 x 4 + 2 x (4 x 2) + 4 x 4 + 3 x (4 x 8) = 144 weights; with embedding and head 2 x 144 + 2 x 40 = 368."""
 STORED = 24 * 4 + 16 * 8 + 8 * 6

@@ -1,9 +1,10 @@
-"""Tiny random-weight models of four families for tests: each with its own architecture, tokenizer and chat template.
+"""Tiny random-weight models of five families for tests: each with its own architecture, tokenizer and chat template.
 
 The templates keep what makes each family's public template special for training: Qwen3 rewrites thinking blocks,
 Llama 3 trims contents and starts with its own begin-of-text token, Gemma calls the assistant "model" and knows no
-system role, Qwen2.5-VL adds a system message (and has an image encoder beside its language model). Weights are random
-(seed 0), so outputs are noise; shapes are those that vLLM's CPU attention supports.
+system role, Gemma 3 puts the system message before the first question, Qwen2.5-VL adds one. Gemma 3 and Qwen2.5-VL have
+an image encoder beside their language model. Weights are random (seed 0), so outputs are noise; shapes are those that
+vLLM's CPU attention supports.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-Family = Literal["qwen3", "llama", "gemma", "qwen2_5_vl"]
+Family = Literal["qwen3", "llama", "gemma", "gemma3", "qwen2_5_vl"]
 
 QWEN3_TEMPLATE = """
 {%- set ns = namespace(last=0) %}
@@ -74,11 +75,22 @@ GEMMA_TEMPLATE = """
 {%- endfor %}
 {%- if add_generation_prompt %}{{- "<start_of_turn>model\\n" }}{%- endif %}
 """
+GEMMA3_TEMPLATE = GEMMA_TEMPLATE.replace(
+    """{%- if messages[0].role == "system" %}{{ raise_exception("System role not supported") }}{%- endif %}""",
+    """{%- set ns = namespace(before="") %}
+{%- if messages[0].role == "system" %}
+    {%- set ns.before = messages[0].content + "\\n\\n" %}{%- set messages = messages[1:] %}
+{%- endif %}""",
+).replace("+ message.content", '+ (ns.before if loop.first else "") + message.content')
 
 SPECIAL: dict[Family, list[str]] = {
     "qwen3": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
     "llama": ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
     "gemma": ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"],
+    "gemma3": [
+        *("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"),
+        *("<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+    ],
     "qwen2_5_vl": [
         *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
         *("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
@@ -90,12 +102,14 @@ TEMPLATES: dict[Family, str] = {
     "qwen3": QWEN3_TEMPLATE,
     "llama": LLAMA_TEMPLATE,
     "gemma": GEMMA_TEMPLATE,
+    "gemma3": GEMMA3_TEMPLATE,
     "qwen2_5_vl": QWEN2_5_TEMPLATE,
 }
 NAMED_TOKENS: dict[Family, dict[str, str]] = {
     "qwen3": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
     "llama": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
     "gemma": {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"},
+    "gemma3": {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"},
     "qwen2_5_vl": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
 }
 CORPUS = [
@@ -120,11 +134,12 @@ def make(family: Family, path: Path, *, described: dict[str, Any] | None = None)
         "qwen3": [ids.get("<|im_end|>"), ids.get("<|endoftext|>")],
         "llama": [ids.get("<|end_of_text|>"), ids.get("<|eot_id|>")],
         "gemma": [ids.get("<eos>")],
+        "gemma3": [ids.get("<eos>"), ids.get("<end_of_turn>")],
         "qwen2_5_vl": [ids.get("<|im_end|>"), ids.get("<|endoftext|>")],
     }[family]
     torch.manual_seed(0)
     config = _config(family, tokenizer=tokenizer, ends=ends, described=described or {})
-    kind = AutoModelForImageTextToText if family == "qwen2_5_vl" else AutoModelForCausalLM
+    kind = AutoModelForImageTextToText if family in ("gemma3", "qwen2_5_vl") else AutoModelForCausalLM
     model = kind.from_config(config, dtype=torch.float32)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
@@ -135,7 +150,7 @@ def make(family: Family, path: Path, *, described: dict[str, Any] | None = None)
 
 
 def _config(family: Family, *, tokenizer: Any, ends: list[int | None], described: dict[str, Any]) -> Any:
-    from transformers import GemmaConfig, LlamaConfig, Qwen2_5_VLConfig, Qwen3Config
+    from transformers import Gemma3Config, GemmaConfig, LlamaConfig, Qwen2_5_VLConfig, Qwen3Config
 
     text: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -149,11 +164,27 @@ def _config(family: Family, *, tokenizer: Any, ends: list[int | None], described
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": ends,
     }
-    untouched = {key: value for key, value in described.items() if key not in text and not key.startswith("torch")}
     tied = {"tie_word_embeddings": described.get("tie_word_embeddings", True)}
+    if family == "gemma3":
+        untouched = _untouched(described.get("text_config", {}), sizes=text)
+        layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
+        return Gemma3Config(
+            text_config={**untouched, **tied, **text, **layers, "head_dim": 32},
+            vision_config={
+                **_untouched(described.get("vision_config", {}), sizes=text),
+                **{"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2},
+                **{"image_size": 28, "patch_size": 14},
+            },
+            mm_tokens_per_image=4,
+            **tied,
+            eos_token_id=ends,
+            boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),
+            eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
+            image_token_index=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
+        )
     if family != "qwen2_5_vl":
         kind: Any = {"qwen3": Qwen3Config, "llama": LlamaConfig, "gemma": GemmaConfig}[family]
-        return kind(**{**untouched, **tied, **text, "head_dim": 32})
+        return kind(**{**_untouched(described, sizes=text), **tied, **text, "head_dim": 32})
     vision = {
         "depth": 2,
         "hidden_size": 64,
@@ -173,13 +204,18 @@ def _config(family: Family, *, tokenizer: Any, ends: list[int | None], described
     )
 
 
+def _untouched(described: dict[str, Any], *, sizes: dict[str, Any]) -> dict[str, Any]:
+    """What a published config says beside sizes and number formats."""
+    return {key: value for key, value in described.items() if key not in sizes and not key.startswith("torch")}
+
+
 def _tokenizer(family: Family) -> Any:
-    """Gemma: metaspace BPE with byte fallback, as SentencePiece models; the others: byte-level BPE."""
+    """Gemma and Gemma 3: metaspace BPE with byte fallback, as SentencePiece models; the others: byte-level BPE."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL[family]]
-    if family == "gemma":
+    if family in ("gemma", "gemma3"):
         backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
         backend.normalizer = normalizers.Replace(" ", "▁")
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -199,7 +235,7 @@ def _tokenizer(family: Family) -> Any:
             vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         )
     backend.train_from_iterator(CORPUS, trainer)
-    if family == "gemma":  # byte tokens are plain vocabulary, behind the trained entries
+    if family in ("gemma", "gemma3"):  # byte tokens are plain vocabulary, behind the trained entries
         trained = json.loads(backend.to_str())["model"]
         vocab = trained["vocab"] | {f"<0x{byte:02X}>": len(trained["vocab"]) + byte for byte in range(256)}
         merges = [tuple(pair) for pair in trained["merges"]]

@@ -6,6 +6,8 @@ registers `die_with_owner` as a vLLM plugin: vLLM calls it in every process it s
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import signal
 import threading
@@ -33,6 +35,7 @@ class VllmEngine:
     """One model in one engine. Create it where an event loop runs; `close` ends the child process."""
 
     def __init__(self, model_dir: Path, *, model: ModelConfig, engine: EngineConfig) -> None:
+        _check_architecture(model_dir)
         _set_environment(engine)
         with heavy.imports():
             from vllm import AsyncEngineArgs
@@ -169,6 +172,16 @@ def die_with_owner() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="die-with-owner", daemon=True).start()
+
+
+def _check_architecture(model_dir: Path) -> None:
+    """Raise EngineError for a model that vLLM would refuse after a minute, without naming what it lacks."""
+    described = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    if "vision_config" in described and importlib.util.find_spec("torchvision") is None:
+        raise EngineError(
+            f"{model_dir}: vLLM imports torchvision for {described.get('model_type')}, which has an image encoder, and "
+            "the CPU environment has none; serve it on a GPU (AGENTARK_EXTRA=cuda make setup) or through an endpoint"
+        )
 
 
 def _set_environment(engine: EngineConfig) -> None:

@@ -21,14 +21,14 @@ from typing import Any
 import datasets
 import torch
 from accelerate.utils import gather_object
-from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig as TRLConfig
 from trl import GRPOTrainer
 
 from agentark_core.chat import ChatFormat
 from agentark_core.config import GRPOConfig
-from agentark_core.training import TrainingError, group, watch
+from agentark_core.training import TrainingError, group, student_model, watch
 from agentark_core.training.grpo_plan import Plan
 from agentark_core.training.guarded import Guarded
 from agentark_core.training.rewards import Asked, Reward, Rewarder, advantages, no_variance
@@ -71,10 +71,8 @@ def build_trainer(
     config = job.config
     steps = len(order) // config.prompts_per_step * config.iterations
     arguments = trl_arguments(job, steps=steps, stop_ids=chat.stop_ids, on_gpu=on_gpu)
-    # After TRLConfig, which announces ZeRO-3 to from_pretrained; weights in float32, so that small updates count.
-    model = AutoModelForCausalLM.from_pretrained(
-        job.base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
-    )
+    # After TRLConfig, which announces ZeRO-3 to from_pretrained.
+    model = student_model.load(job.base)
     rows = datasets.Dataset.from_list([{**asdict(asked), "row": number} for number, asked in enumerate(prompts)])
     trainer = kind(
         config=config,

@@ -24,11 +24,12 @@ and 5, here with float32 weights):
     engine       vLLM on the same GPU: its share, which it keeps while the policy learns
 
 A layer stores 26 h + 8 i + 4 q bytes a token under bfloat16 autocast and 24 h + 16 i + 8 q in float32, with hidden size
-h, MLP size i and q = (heads + key-value heads) x head size; 6 q (8 q) more where queries and keys are normalised. These
-numbers were fitted to what autograd saved (saved_tensors_hooks, seven sizes of Qwen3, Llama and Gemma layers each,
-exact to 2 %); attention scores are not kept by sdpa or flash attention. Sampling with transformers and learning take
-turns, so the larger of rollouts and activations with casts counts. On top: RESERVE for the CUDA context and NCCL, and
-FRAGMENTATION. Dense models only. An upper bound for full batches; not yet held against a GPU.
+h, MLP size i and q = (heads + key-value heads) x head size; 6 q (8 q) more where queries and keys are normalised, and
+16 h + 2 q (16 h) more where attention and MLP are normalised behind, too. These numbers were fitted to what autograd
+saved (saved_tensors_hooks, seven sizes of Qwen3, Llama and Gemma layers each, two of Gemma 3, exact to 2 %); attention
+scores are not kept by sdpa or flash attention. Sampling with transformers and learning take turns, so the larger of
+rollouts and activations with casts counts. On top: RESERVE for the CUDA context and NCCL, and FRAGMENTATION. Dense
+models only. An upper bound for full batches; not yet held against a GPU.
 """
 
 from __future__ import annotations
@@ -137,6 +138,8 @@ def _learning(shape: Shape, config: Config, *, trained: int, rows: int) -> Memor
     tokens = config.micro_batch_size * rows * _length(config)
     query = (shape.heads + shape.key_values) * shape.head
     factor_h, factor_i, factor_q = (26, 8, 10 if shape.norms else 4) if mixed else (24, 16, 16 if shape.norms else 8)
+    if shape.sandwich:
+        factor_h, factor_q = factor_h + 16, factor_q + (2 if mixed else 0)
     layer = factor_h * shape.hidden + factor_i * shape.mlp + factor_q * query
     checkpointing = not isinstance(config, SFTConfig) or config.gradient_checkpointing is not False
     # Frozen layers keep nothing: the graph begins at the first that learns.

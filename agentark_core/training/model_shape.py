@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from agentark_core.config import LoRAConfig
 
+GEMMA3_VOCABULARY = 262_208
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -24,6 +26,8 @@ class Shape:
     tied: bool
     norms: bool
     """Whether queries and keys are normalised."""
+    sandwich: bool
+    """Whether the results of attention and MLP are normalised too (Gemma 3)."""
     vision: int
 
     @classmethod
@@ -35,9 +39,11 @@ class Shape:
     def read(cls, described: dict[str, Any]) -> Self | None:
         """From the content of config.json; None for an architecture that this module knows nothing about."""
         text = described.get("text_config", described)
+        kind = str(text.get("model_type", ""))
         if any("expert" in key for key in text) or "num_key_value_heads" not in text:
             return None
-        kind = str(text.get("model_type", ""))
+        if "vocab_size" not in text and kind != "gemma3_text":
+            return None
         return cls(
             hidden=text["hidden_size"],
             mlp=text["intermediate_size"],
@@ -45,10 +51,12 @@ class Shape:
             heads=text["num_attention_heads"],
             key_values=text["num_key_value_heads"],
             head=text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"],
-            vocabulary=text["vocab_size"],
+            # Gemma 3's published files leave it to the architecture.
+            vocabulary=text.get("vocab_size", GEMMA3_VOCABULARY),
             tied=described.get("tie_word_embeddings", kind.startswith("gemma")),
             norms=kind.startswith(("qwen3", "gemma3")),
-            vision=_vision(described["vision_config"]) if "vision_config" in described else 0,
+            sandwich=kind.startswith("gemma3"),
+            vision=_vision(described["vision_config"], text=text) if "vision_config" in described else 0,
         )
 
     @property
@@ -82,11 +90,18 @@ class Shape:
         return self.layers * sum(lora.rank * (a + b) for a, b in self.matrices)
 
 
-def _vision(encoder: dict[str, Any]) -> int:
-    """Parameters of an image encoder: gated MLP blocks of `depth`, patches, and the merger to the language model."""
+def _vision(encoder: dict[str, Any], *, text: dict[str, Any]) -> int:
+    """Parameters of an image encoder with what leads from it to the language model.
+
+    SigLIP (Gemma 3): plain MLP blocks with biases, patches with positions, one projection. Otherwise (Qwen2.5-VL) gated
+    MLP blocks of `depth`, patches, and a merger of two layers.
+    """
     size, mlp = encoder["hidden_size"], encoder["intermediate_size"]
     blocks = encoder.get("depth") or encoder["num_hidden_layers"]
     patches = 3 * encoder.get("temporal_patch_size", 1) * encoder["patch_size"] ** 2 * size
+    if encoder.get("model_type") == "siglip_vision_model":
+        positions = (encoder["image_size"] // encoder["patch_size"]) ** 2 * size
+        return int(blocks * (4 * size * size + 2 * size * mlp) + patches + positions + size * text["hidden_size"])
     merged = size * encoder.get("spatial_merge_size", 1) ** 2
     merger = merged * merged + merged * encoder.get("out_hidden_size", size)
     return int(blocks * (4 * size * size + 3 * size * mlp) + patches + merger)

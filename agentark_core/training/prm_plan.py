@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agentark_core.config import PRMConfig, PRMStage, parse
+from agentark_core.errors import ConfigError
 from agentark_core.steps import STEPS_VERSION
 from agentark_core.training import memory, planning, prm_data
 
@@ -51,6 +53,17 @@ class Plan:
         return [(name, stage) for name in STAGES if (stage := getattr(self.config, name)).epochs]
 
 
+def check_base(base: Path) -> None:
+    """ConfigError if no reward model can start from a model directory: transformers puts no head on every token of
+    one with an image encoder."""
+    described = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    if "vision_config" in described:
+        raise ConfigError(
+            f"{base}: a reward model cannot start from {described.get('model_type')}, which has an image encoder; name "
+            "a text model of any size in prm.model, or leave pad out of strategies"
+        )
+
+
 def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
     """Check everything that can be wrong before a process group exists. Raises an AgentArkError with the remedy."""
     planning.check_keys(resolved, job="prm", needed={"model", "examples", "output", "prm"}, optional={"revision"})
@@ -59,6 +72,7 @@ def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
         "prm", batch_size=config.batch_size, micro_batch_size=config.micro_batch_size, world_size=world_size
     )
     base, revision = planning.checked_base(resolved)
+    check_base(base)
     rows = prm_data.read_rows(planning.listed(resolved["examples"]))
     return Plan(
         base=base,

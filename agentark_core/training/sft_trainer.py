@@ -55,7 +55,11 @@ def build_trainer(
         remove_unused_columns=False,  # the collator needs them all
     )
     # After TRLConfig, which announces ZeRO-3 to from_pretrained.
-    model = student_model.load(job.base, config=config)
+    # Weights under adapters, which do not change, have the autocast type; ZeRO-3 wants one type for all.
+    narrow = config.lora is not None and config.zero_stage < 3
+    model = student_model.load(
+        job.base, dtype=getattr(torch, config.dtype) if narrow else torch.float32, attention=config.attention
+    )
     lengths = [len(row["input_ids"]) for row in rows]
     order = sft_data.training_order(
         lengths, steps=steps, batch_size=config.batch_size, seed=config.seed, packing=config.packing

@@ -13,20 +13,18 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from agentark_core.config import LoRAConfig, SFTConfig
+from agentark_core.config import LoRAConfig
 
 
-def load(base: Path, *, config: SFTConfig) -> Any:
+def load(base: Path, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> Any:
     """The model of a checked directory; parameters outside of its language model are frozen.
 
-    Weights are float32, so that small updates count; those under adapters, which do not change, have the autocast type
-    (not under ZeRO-3, which wants one type for all).
+    dtype: of the weights; those that learn must be float32, so that small updates count.
     """
-    narrow = config.lora is not None and config.zero_stage < 3
     model = model_class(base).from_pretrained(
         base,
-        dtype=getattr(torch, config.dtype) if narrow else torch.float32,
-        attn_implementation=config.attention,
+        dtype=dtype,
+        attn_implementation=attention,
         trust_remote_code=False,
         use_safetensors=True,
         local_files_only=True,
