@@ -7,7 +7,6 @@ round of many agents. All rows are on the same held-out questions, so every comp
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,7 @@ def evaluate_model(
             majority = next(spec for name, spec, _ in methods if name.startswith(TEACHER_MAJORITY))
             debated = by_name[discussed]
             equal = equal_tokens(majority, reference=debated, student=clean, home=home, judge=judge_key)
-            report = replace(report, equal_tokens=equal)
+            report = evaluation.with_equal_tokens(report, equal)
         robustness = robustness_stage.score_all(perturbed, clean=clean.outcomes, home=home, judge=judge_key)
         dataset = run.log_dataset(
             name=problems.dataset,
