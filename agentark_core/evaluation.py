@@ -6,8 +6,9 @@ Choices, all of them visible in the report:
   silence either: each row shows how many there are, so the true accuracy lies in [correct, correct + undecided] / n.
 - Paired tests use only the questions that are decided for both methods, and say how many (`PairedTest.n`).
 - All intervals are 95 %. Single proportions: Wilson (1927). Paired differences: Newcombe (1998), method 10.
-- p-values: exact McNemar, then Holm's correction over the whole report (all rows and contrasts are one family).
-- A difference that is not significant has the one that would have been found beside it (`PairedTest.detectable`).
+- p-values: exact McNemar, of mean scores their signs flipped, then Holm's correction over the whole report (rows,
+  contrasts and self-consistency at equal tokens are one family).
+- A difference that is not significant has the one that would have been found beside it (`detectable`).
 - Retention and accuracy per 1,000 tokens are ratios over questions, with bootstrap intervals (statistics.ratio).
 
 Example row: student, 412 of 600 correct, 3 undecided, accuracy 0.687 [0.648, 0.722], 61.0 completion tokens and 1 call
@@ -18,21 +19,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from statistics import stdev
+from typing import Any, TypeVar
 
 from agentark_core.dynamics import Share
 from agentark_core.errors import DataError
-from agentark_core.pass_at_k import majority_chance
+from agentark_core.pass_at_k import Samples, majority_chance
 from agentark_core.statistics import (
     ALPHA,
     Estimate,
+    Values,
     detectable_difference,
+    detectable_mean,
     holm,
     mcnemar,
     mean,
     newcombe,
     paired_difference,
     ratio,
+    sign_flip,
     wilson,
 )
 from agentark_core.types import MethodResult
@@ -41,15 +46,6 @@ Outcomes = Mapping[str, bool | None]
 
 STUDENT, BASE = "distilled student greedy", "base student greedy"
 """The rows of evaluate-model that a student is judged by."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
-    """The samples of one question: groups of equal answers (None: no answer), which are right, tokens of them all."""
-
-    groups: Sequence[int | None]
-    right: Sequence[bool]
-    tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +68,28 @@ class PairedTest:
     p_value: float
     p_holm: float | None = None
     detectable: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTest:
+    """Mean scores of two methods on the same n questions, for scores that are not only right or wrong.
+
+    value, low, high: of a minus of b in the scores' unit, with a bootstrap interval over questions. deviation: of the
+    differences by question (n - 1). p_value: their signs flipped (statistics.sign_flip), two-sided. p_holm, detectable:
+    as of PairedTest, detectable by the t-test in the scores' unit. deviation and p_value are None in older reports.
+    """
+
+    n: int
+    value: float
+    low: float
+    high: float
+    deviation: float | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    detectable: float | None = None
+
+
+Test = TypeVar("Test", PairedTest, ScoreTest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,18 +130,25 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualTokens:
-    """Majority vote of as many of the recorded samples as cost what the reference costs.
+    """Majority vote of as many of the recorded samples as cost what the reference costs, in completion tokens.
 
-    k: samples; tokens_per_question: what they cost on average. accuracy: exact over all subsets of k (maj@k);
-    difference: the reference minus it, in [-1, 1], student: the distilled student minus it (None in older reports); all
-    with a bootstrap interval over questions, paired.
+    k: samples; tokens_per_question: what they cost on average. affordable: samples that the reference's tokens would
+    buy; k is less where fewer were drawn, and affordable None in older reports. accuracy: exact over all subsets of k
+    (maj@k), undecided samples not right; difference: the reference minus it, in [-1, 1], student: the distilled student
+    minus it (None in older reports).
     """
 
     k: int
     tokens_per_question: float
     accuracy: Estimate
-    difference: Estimate
-    student: Estimate | None = None
+    difference: ScoreTest
+    student: ScoreTest | None = None
+    affordable: int | None = None
+
+    @property
+    def capped(self) -> bool:
+        """Whether fewer samples were drawn than the reference's tokens would buy."""
+        return self.affordable is not None and self.k < self.affordable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,13 +217,18 @@ def compare(
     def test(a: str, b: str) -> PairedTest | None:
         return paired_or_none(by_name[a].outcomes, by_name[b].outcomes)
 
-    tests = [None if name == baseline else test(name, baseline) for name in by_name]
-    tests += [test(a, b) for a, b in contrasts]
-    tests = in_family(tests)
     of = by_name[reference] if reference else None
-    rows = [_row(result, vs_baseline=t, of=of) for result, t in zip(results, tests[: len(results)], strict=True)]
-    extra = [Contrast(a=a, b=b, test=t) for (a, b), t in zip(contrasts, tests[len(results) :], strict=True)]
-    return EvalReport(baseline=baseline, n=rows[0].n, rows=tuple(rows), contrasts=tuple(extra), reference=reference)
+    rows = tuple(
+        _row(result, vs_baseline=None if name == baseline else test(name, baseline), of=of)
+        for name, result in by_name.items()
+    )
+    extra = tuple(Contrast(a=a, b=b, test=test(a, b)) for a, b in contrasts)
+    return _in_one_family(EvalReport(baseline=baseline, n=rows[0].n, rows=rows, contrasts=extra, reference=reference))
+
+
+def with_equal_tokens(report: EvalReport, found: EqualTokens) -> EvalReport:
+    """The report with self-consistency at equal tokens, whose tests join its family."""
+    return _in_one_family(replace(report, equal_tokens=found))
 
 
 def at_equal_tokens(
@@ -206,35 +236,82 @@ def at_equal_tokens(
 ) -> EqualTokens:
     """Self-consistency at the reference's tokens, from recorded samples of the same questions, N of each.
 
-    k is the reference's tokens over those of one sample, to the nearest number from 1 to N.
+    k is the reference's completion tokens over those of one sample, to the nearest number from 1 to N.
     """
     count = min(len(of.right) for of in samples.values())
     a_sample = sum(of.tokens for of in samples.values()) / sum(len(of.right) for of in samples.values())
-    k = min(count, max(1, round(reference.completion_tokens / len(reference.outcomes) / max(a_sample, 1))))
+    affordable = max(1, round(reference.completion_tokens / len(reference.outcomes) / max(a_sample, 1)))
+    k = min(count, affordable)
     chances = [majority_chance(samples[key].groups, samples[key].right, k) for key in reference.outcomes]
     return EqualTokens(
         k=k,
         tokens_per_question=k * a_sample,
         accuracy=mean(chances),
-        difference=paired_difference(_right(reference), chances),
-        student=paired_difference([student.outcomes[key] is True for key in reference.outcomes], chances)
-        if student
-        else None,
+        difference=score_test(_right(reference), chances),
+        student=score_test([student.outcomes[key] is True for key in reference.outcomes], chances) if student else None,
+        affordable=affordable,
     )
 
 
-def in_family(tests: Sequence[PairedTest | None]) -> list[PairedTest | None]:
-    """The tests of one report, with Holm's correction over all of them and what those not significant could find."""
-    family = [test.p_value for test in tests if test is not None]
-    adjusted = iter(holm(family))
+def score_test(a_Q: Values, b_Q: Values) -> ScoreTest:
+    """Compare two methods' scores of the same questions, of which there must be two or more."""
+    found = paired_difference(a_Q, b_Q)
+    differences = [float(a) - float(b) for a, b in zip(a_Q, b_Q, strict=True)]
+    return ScoreTest(
+        n=found.n,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        deviation=stdev(differences),
+        p_value=sign_flip(differences),
+    )
 
-    def corrected(test: PairedTest) -> PairedTest:
-        p_holm, detectable = next(adjusted), None
-        if p_holm >= ALPHA:
-            detectable = detectable_difference(test.n, discordant=test.only_a + test.only_b, alpha=ALPHA / len(family))
-        return replace(test, p_holm=p_holm, detectable=None if detectable is None else 100 * detectable)
 
-    return [None if test is None else corrected(test) for test in tests]
+def in_family(tests: Sequence[Test | None]) -> list[Test | None]:
+    """The tests of one family, with Holm's correction over all of them and what those not significant could find."""
+    adjusted = _adjusted(tests)
+    return [_corrected(test, adjusted) for test in tests]
+
+
+def _in_one_family(report: EvalReport) -> EvalReport:
+    """The same with all tests of the report as one family."""
+    equal = report.equal_tokens
+    adjusted = _adjusted(
+        [
+            *(row.vs_baseline for row in report.rows),
+            *(contrast.test for contrast in report.contrasts),
+            *([equal.difference, equal.student] if equal else []),
+        ]
+    )
+    rows = tuple(replace(row, vs_baseline=_corrected(row.vs_baseline, adjusted)) for row in report.rows)
+    contrasts = tuple(replace(one, test=_corrected(one.test, adjusted)) for one in report.contrasts)
+    if equal:
+        difference = _corrected(equal.difference, adjusted)
+        assert difference is not None
+        equal = replace(equal, difference=difference, student=_corrected(equal.student, adjusted))
+    return replace(report, rows=rows, contrasts=contrasts, equal_tokens=equal)
+
+
+def _adjusted(tests: Sequence[PairedTest | ScoreTest | None]) -> list[tuple[float, float]]:
+    """Each p-value of a family and what Holm makes of it; equal ones become equal."""
+    family = [test.p_value for test in tests if test is not None and test.p_value is not None]
+    return list(zip(family, holm(family), strict=True))
+
+
+def _corrected(test: Test | None, adjusted: Sequence[tuple[float, float]]) -> Test | None:
+    if test is None or test.p_value is None:
+        return test
+    p_holm = dict(adjusted)[test.p_value]
+    return replace(
+        test, p_holm=p_holm, detectable=_detectable(test, alpha=ALPHA / len(adjusted)) if p_holm >= ALPHA else None
+    )
+
+
+def _detectable(test: PairedTest | ScoreTest, *, alpha: float) -> float | None:
+    if isinstance(test, ScoreTest):
+        return None if test.deviation is None else detectable_mean(test.n, deviation=test.deviation, alpha=alpha)
+    found = detectable_difference(test.n, discordant=test.only_a + test.only_b, alpha=alpha)
+    return None if found is None else 100 * found
 
 
 def to_json(report: EvalReport) -> dict[str, Any]:
@@ -266,8 +343,8 @@ def from_json(data: Mapping[str, Any]) -> EvalReport:
 def _equal_tokens_from_json(fields: Mapping[str, Any] | None) -> EqualTokens | None:
     if fields is None:
         return None
-    figures = {name: Estimate(**fields[name]) for name in ("accuracy", "difference", "student") if fields.get(name)}
-    return EqualTokens(**{**fields, **figures})
+    tests = {name: ScoreTest(**fields[name]) for name in ("difference", "student") if fields.get(name)}
+    return EqualTokens(**{**fields, **tests, "accuracy": Estimate(**fields["accuracy"])})
 
 
 def _row(result: MethodResult, *, vs_baseline: PairedTest | None, of: MethodResult | None) -> EvalRow:

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentark_core import markdown, page
-from agentark_core.evaluation import STUDENT, EvalReport, EvalRow, PairedTest
-from agentark_core.statistics import Estimate
+from agentark_core.evaluation import STUDENT, EvalReport, EvalRow, PairedTest, ScoreTest
 
 _WIDTH = 100
 _BAR = 14
@@ -28,6 +27,10 @@ NOTE = (
     "difference: first minus second on the n questions decided for both, Newcombe interval; p: exact McNemar; Holm over"
     " all comparisons here. MDD: where p (Holm) is 0.05 or more, the true difference, in points, found at 0.05 /"
     " comparisons with a chance of 80 %."
+)
+_EQUAL_NOTE = (
+    " majority@k at equal tokens: the first's outcomes minus the vote's chances on all n questions, undecided not"
+    " right; bootstrap interval, p by flipped signs, MDD by the t-test."
 )
 _KEPT_NOTE = (
     "retention: accuracy over that of {reference}; correct per 1,000 completion tokens. Both paired bootstrap over"
@@ -48,7 +51,7 @@ def render_text(report: EvalReport) -> str:
     console.print(methods)
     if tests.row_count:
         console.print(tests)
-    console.print(Text(f"{_ACCURACY_NOTE}\n{NOTE}"))
+    console.print(Text(f"{_ACCURACY_NOTE}\n{_note(report)}"))
     if report.reference:
         kept = _table(_KEPT)
         for cells in _kept_rows(report):
@@ -65,7 +68,7 @@ def render_markdown(report: EvalReport) -> str:
     parts = [_markdown(_METHODS, [_method_cells(row, report.baseline) for row in report.rows], left=2)]
     if tests := _test_rows(report):
         parts.append(_markdown(_TESTS, tests, left=1))
-    parts.append(f"{_ACCURACY_NOTE} {NOTE}\n")
+    parts.append(f"{_ACCURACY_NOTE} {_note(report)}\n")
     if report.reference:
         parts.append(_markdown(_KEPT, _kept_rows(report), left=1))
         parts.append(_KEPT_NOTE.format(reference=_escape(report.reference)).replace("\n", " ") + "\n")
@@ -78,7 +81,7 @@ def tables(report: EvalReport) -> list[page.Table]:
     methods = [_method_cells(row, report.baseline) for row in report.rows]
     made = [
         page.Table(headers=_METHODS, rows=methods, left=2),
-        page.Table(headers=_TESTS, rows=_test_rows(report), note=f"{_ACCURACY_NOTE} {NOTE}"),
+        page.Table(headers=_TESTS, rows=_test_rows(report), note=f"{_ACCURACY_NOTE} {_note(report)}"),
     ]
     if report.reference:
         note = _KEPT_NOTE.format(reference="the reference").replace("\n", " ")
@@ -119,6 +122,10 @@ def plot(report: EvalReport, path: Path) -> None:
     figure.savefig(path, format="png", dpi=130)
 
 
+def _note(report: EvalReport) -> str:
+    return NOTE + (_EQUAL_NOTE if report.equal_tokens else "")
+
+
 def _label(row: EvalRow, baseline: str) -> str:
     return f"{row.name} (baseline)" if row.name == baseline else row.name
 
@@ -138,7 +145,30 @@ def _method_cells(row: EvalRow, baseline: str) -> tuple[str, ...]:
 def _test_rows(report: EvalReport) -> list[tuple[str, ...]]:
     named = [(row.name, report.baseline, row.vs_baseline) for row in report.rows if row.name != report.baseline]
     named += [(contrast.a, contrast.b, contrast.test) for contrast in report.contrasts]
-    return [(f"{a} - {b}", *test_cells(test)) for a, b, test in named]
+    rows = [(f"{a} - {b}", *test_cells(test)) for a, b, test in named]
+    for name, equal in _at_equal_tokens(report):
+        interval = _points(equal)
+        p, p_holm, detectable = score_cells(equal, scale=100)
+        k = report.equal_tokens.k if report.equal_tokens else 0
+        rows.append((f"{name} - majority@{k} at equal tokens", str(equal.n), "-", "-", interval, p, p_holm, detectable))
+    return rows
+
+
+def _at_equal_tokens(report: EvalReport) -> list[tuple[str, ScoreTest]]:
+    """Who is compared with self-consistency at equal tokens."""
+    found = report.equal_tokens
+    if found is None:
+        return []
+    return [(str(report.reference), found.difference), *([(STUDENT, found.student)] if found.student else [])]
+
+
+def score_cells(test: ScoreTest, *, scale: int = 1) -> tuple[str, str, str]:
+    """p, p (Holm) and MDD, the last times scale."""
+    return (
+        "-" if test.p_value is None else p_text(test.p_value),
+        "-" if test.p_holm is None else p_text(test.p_holm),
+        "" if test.detectable is None else f"{scale * test.detectable:.1f}",
+    )
 
 
 def test_cells(test: PairedTest | None) -> tuple[str, ...]:
@@ -179,16 +209,29 @@ def equal_tokens(report: EvalReport) -> str:
     found = report.equal_tokens
     if found is None:
         return ""
-    minus_it = {str(report.reference): found.difference} | ({STUDENT: found.student} if found.student else {})
-    differences = ", ".join(f"{name} minus it {_points(estimate)} points" for name, estimate in minus_it.items())
+    differences = ", ".join(
+        f"{name} minus it {_points(test)} points{_tested(test)}" for name, test in _at_equal_tokens(report)
+    )
     accuracy = _interval(found.accuracy.value, found.accuracy.low, found.accuracy.high, scale=100, digits=1)
+    capped = (
+        f" Not equal: those tokens would buy {found.affordable} samples, and only {found.k} were drawn."
+        if found.capped
+        else ""
+    )
     return (
-        f"self-consistency at equal tokens: majority@{found.k}, {found.tokens_per_question:.0f} tokens a question, "
-        f"accuracy {accuracy} %; {differences} (paired bootstrap)."
+        f"self-consistency at equal tokens: majority@{found.k}, {found.tokens_per_question:.0f} completion tokens a "
+        f"question, accuracy {accuracy} %; {differences} (paired bootstrap).{capped}"
     )
 
 
-def _points(found: Estimate) -> str:
+def _tested(test: ScoreTest) -> str:
+    if test.p_holm is None:
+        return ""
+    _, p_holm, detectable = score_cells(test, scale=100)
+    return f", p (Holm) {p_holm}" + (f", MDD {detectable}" if detectable else "")
+
+
+def _points(found: ScoreTest) -> str:
     return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 

@@ -124,7 +124,8 @@ def _row(config: SweepConfig, cell: Cell, *, part: Mapping[str, Any] | None, err
     report: EvalReport = evaluation.from_json(part["report"])
     found = {each.name: each for each in report.rows}
     student = found[STUDENT]
-    prose = text_scores.read(Path(part["folder"])) if "folder" in part else []
+    written = text_scores.read(Path(part["folder"])) if "folder" in part else None
+    prose = written.rows if written else ()
     return replace(
         row,
         n=student.n,

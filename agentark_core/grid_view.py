@@ -22,16 +22,18 @@ from agentark_core.text_scores import ScoreRow
 Lines = list[list[str]]
 CELL = ("student", "strategy", "teacher", "train", "test")
 DIFFERENCES = (
-    *(*CELL, "n"),
+    *(*CELL, "n", "undecided"),
     *("student - base, points [95 %]", "p", "p (Holm)", "MDD", "retention % [95 %]", "tokens/q"),
 )
 NOTE = (
     "Accuracy in % of all questions [95 %, Wilson]; after the slash the published accuracy of the same cell, - where "
-    "we know of none or ours is another (fewer questions, other agents or rounds)."
+    "we know of none or ours is another (fewer questions, other agents or rounds). Undecided: answers of each "
+    "strategy's student, in the order of the columns; they are not correct."
 )
 DIFFERENCES_NOTE = (
-    "Paired by question (Newcombe, exact McNemar); Holm over all comparisons of the grid. MDD: where p (Holm) is 0.05 "
-    "or more, the true difference, in points, found with a chance of 80 %."
+    "Paired on the n questions decided for both (Newcombe, exact McNemar); Holm over all comparisons of the grid. "
+    "Undecided: answers of the student. MDD: where p (Holm) is 0.05 or more, the true difference, in points, found "
+    "with a chance of 80 %."
 )
 MEANS_NOTE = (
     "Means over the cells that have every strategy. The interval is the mean of theirs, which is at least as wide as "
@@ -182,8 +184,10 @@ def accuracy_table(rows: Sequence[GridRow]) -> tuple[list[str], Lines]:
         measured = [row for row in by_strategy.values() if row.base is not None]
         some = next(iter([*measured, *by_strategy.values()]))
         base = _beside(_percent(some.base), some.published_base)
-        cells.append([*names, base, *(_cell(by_strategy.get(strategy)) for strategy in strategies)])
-    return ["student", "teacher", "train", "base", *strategies], cells
+        across = [by_strategy.get(strategy) for strategy in strategies]
+        undecided = " / ".join(f"{row.undecided:,}" if row and row.accuracy else "-" for row in across)
+        cells.append([*names, base, *(_cell(row) for row in across), undecided])
+    return ["student", "teacher", "train", "base", *strategies, "undecided"], cells
 
 
 def difference_cells(rows: Sequence[GridRow]) -> Lines:
@@ -197,6 +201,7 @@ def difference_cells(rows: Sequence[GridRow]) -> Lines:
             [
                 *_names(row),
                 str(test.n),
+                f"{row.undecided:,}",
                 f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]",
                 p_text(test.p_value),
                 "-" if test.p_holm is None else p_text(test.p_holm),

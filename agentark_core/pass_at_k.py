@@ -2,6 +2,8 @@
 
     samples right, wrong, right of n = 3:  pass@1 = 2/3,  pass@2 = 1,  maj@3 = 1
 
+A sample whose verdict is undecided is not right.
+
 Both are values in [0, 1] of a question; the mean over questions has a bootstrap interval over questions, so that more
 samples of few questions do not pass for more evidence. Shapes: _N samples of a question.
 """
@@ -9,11 +11,40 @@ samples of few questions do not pass for more evidence. Shapes: _N samples of a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import comb
 
+from agentark_core import answers
 from agentark_core.errors import DataError
+from agentark_core.records import TurnKey
 from agentark_core.statistics import Estimate, mean
+from agentark_core.types import Debate, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """The samples of one question: groups of equal answers (None: no answer), which are right, tokens of them all.
+
+    undecided: how many have no verdict; they are not right.
+    """
+
+    groups: Sequence[int | None]
+    right: Sequence[bool]
+    tokens: int
+    undecided: int = 0
+
+
+def samples_of(debate: Debate, verdicts: Mapping[TurnKey, Verdict]) -> Samples:
+    """The samples of a question that was asked many times in one round."""
+    turns = debate.final_turns
+    labels = [verdicts[turn.key].label for turn in turns]
+    return Samples(
+        groups=answers.group([turn.answer for turn in turns], task=debate.problem.task),
+        right=[label == "correct" for label in labels],
+        tokens=sum(turn.completion_tokens for turn in turns),
+        undecided=labels.count("undecided"),
+    )
 
 
 def pass_at_k(correct: Sequence[Sequence[bool]], k: int) -> Estimate:

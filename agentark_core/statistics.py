@@ -8,8 +8,8 @@ one value of that question here; several seeds are combined in seeds.py. Shapes:
 - any other value of a question, and ratios: percentile bootstrap over questions (Efron and Tibshirani 1993, chapter
   13), RESAMPLES resamples with a stated seed; of two methods always the same questions (paired);
 - quantiles: order statistics (Conover 1999);
-- tests: exact McNemar (1947); Holm (1979) over many;
-- what a test could have found: the difference at which the exact McNemar test has 80 % power.
+- tests: exact McNemar (1947); of any other paired value its signs flipped (Fisher 1935); Holm (1979) over many;
+- what a test could have found: the difference at which it has 80 % power.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, sqrt
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -154,6 +155,29 @@ def paired_difference(a_Q: Values, b_Q: Values, *, seed: int = 0) -> Estimate:
     return _bootstrap(_same_length(a_Q, b_Q), lambda a, b, axis: (a - b).mean(axis=axis), seed=seed)
 
 
+def sign_flip(differences_Q: Values, *, seed: int = 0) -> float:
+    """Two-sided p-value that paired differences are as likely positive as negative, from their mean.
+
+    Exact up to 13 questions (of differences -1, 0 and 1 McNemar's), then RESAMPLES random signs, where p is at least
+    2 / RESAMPLES (Fisher 1935; Noreen 1989). 1 for one question.
+    """
+    from scipy.stats import permutation_test
+
+    differences = np.asarray(differences_Q, dtype=float)
+    if len(differences) < 2 or not differences.any():
+        return 1.0
+    found = permutation_test(
+        (differences,),
+        lambda v, axis: v.mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES - 1,
+        batch=max(1, 2_000_000 // len(differences)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
+
+
 def ratio(a_Q: Values, b_Q: Values, *, seed: int = 0) -> Estimate | None:
     """Sum of a over sum of b, paired; None if b sums to 0 or there are fewer than two questions.
 
@@ -283,3 +307,39 @@ def detectable_difference(n: int, *, discordant: int, alpha: float = ALPHA) -> f
     if n == 0 or lacks(1.0) < 0:
         return None
     return float(brentq(lacks, 1e-9, 1.0, xtol=1e-5))
+
+
+def detectable_mean(n: int, *, deviation: float, alpha: float = ALPHA) -> float | None:
+    """The true mean of n paired differences that a t-test finds with a chance of 80 % (POWER), in their unit.
+
+    deviation: their standard deviation, as seen. (t(1 - alpha / 2) + t(POWER)) deviation / sqrt(n), t with n - 1
+    degrees of freedom. None where they do not vary.
+    """
+    from scipy.stats import t
+
+    if n < 2 or deviation == 0:
+        return None
+    return float((t.ppf(1 - alpha / 2, n - 1) + t.ppf(POWER, n - 1)) * deviation / sqrt(n))
+
+
+def detectable_drop(share_of_a: float, n_a: int, n_b: int, *, alpha: float = ALPHA) -> float | None:
+    """How far below share_of_a, in [0, 1], the true share of n_b other questions must be for a two-sided test of two
+    independent shares to find it with a chance of 80 % (POWER).
+
+    Normal approximation (Fleiss, Levin and Paik 2003, section 4.2, for unequal sizes). None if even a share of 0 would
+    not be found.
+    """
+    from scipy.optimize import brentq
+
+    z_alpha, z_power = (NormalDist().inv_cdf(level) for level in (1 - alpha / 2, POWER))
+
+    def lacks(drop: float) -> float:
+        b = share_of_a - drop
+        pooled = (n_a * share_of_a + n_b * b) / (n_a + n_b)
+        under_null = sqrt(pooled * (1 - pooled) * (1 / n_a + 1 / n_b))
+        under_drop = sqrt(share_of_a * (1 - share_of_a) / n_a + b * (1 - b) / n_b)
+        return z_alpha * under_null + z_power * under_drop - drop
+
+    if share_of_a == 0 or lacks(share_of_a) > 0:
+        return None
+    return float(brentq(lacks, 0.0, share_of_a, xtol=1e-6))

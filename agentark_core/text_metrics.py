@@ -35,6 +35,10 @@ METRICS_VERSION = "text-2"
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 
+LEADING = {"hotpotqa": "f1", "qasper": "f1", "free_text": "f1", "qmsum": "rougeL", "truthfulqa": "bleu_acc"}
+"""Task -> the metric that a verdict names where there is no accuracy, as LongBench (QMSum) and lm-evaluation-harness
+(TruthfulQA) do."""
+
 Score = Callable[[str, str], float]
 """(reference, prediction) -> 0..100."""
 

@@ -7,13 +7,12 @@ round of many agents. All rows are on the same held-out questions, so every comp
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from agentark_core import evaluation, evaluation_report, model_files, records, strategies, text_scores, tracking, yields
@@ -144,8 +143,9 @@ def evaluate_model(
         if config.teacher:
             majority = next(spec for name, spec, _ in methods if name.startswith(TEACHER_MAJORITY))
             debated = by_name[discussed]
-            equal = equal_tokens(majority, reference=debated, student=clean, home=home, judge=judge_key)
-            report = replace(report, equal_tokens=equal)
+            if any(outcome is not None for outcome in debated.outcomes.values()):  # prose without a judge has none
+                equal = equal_tokens(majority, reference=debated, student=clean, home=home, judge=judge_key)
+                report = evaluation.with_equal_tokens(report, equal)
         robustness = robustness_stage.score_all(perturbed, clean=clean.outcomes, home=home, judge=judge_key)
         dataset = run.log_dataset(
             name=problems.dataset,
@@ -164,6 +164,7 @@ def evaluate_model(
             name: score_prose(name, spec=spec, answer=answer, home=home, bert_score=bert_score)
             for name, spec, answer in methods
         }
+        text_scores.remove(folder)  # of another evaluation under this name
         scores = _write_scores(prose, problems=problems, config=config, home=home) if any(prose.values()) else []
 
         def publish(load: LoadReport | None) -> list[Path]:
@@ -243,12 +244,15 @@ def write_report(name: str, *, home: Path, run: tracking.Run) -> list[Path]:
     said = write.render_verdict(facts)
     link = f"The report: `{paths[0]}`, or `agentark report {name} --home {home} --open`."
     run.set_tags({"mlflow.note.content": f"{said}\n{link} It is among the artifacts too."})
+    create_markdown_artifact(f"{said}\n{link}", key="report", description="What came of the run")
     url = run.url
-    create_markdown_artifact(
-        f"{said}\n{link}" + (f" [In MLflow]({url}/artifacts)." if url.startswith("http") else ""),
-        key="report",
-        description="What came of the run",
-    )
+    if url.startswith("http"):  # browsers open no file from a page of Prefect, so without MLflow it stays a path
+        create_link_artifact(
+            f"{url}/artifacts/{paths[0].name}",
+            link_text=f"Report of {name}",
+            key="report-page",
+            description="The report with its figures and debates, among the artifacts of the MLflow run",
+        )
     return paths
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from agentark_core.config import EvaluateConfig
 from agentark_core.evaluation import Outcomes
 from agentark_core.robustness import failures
-from agentark_core.statistics import Estimate
 from agentark_core.stored import JudgeKey
 from flows import stage
 from tasks.evaluation_tasks import score
@@ -38,7 +37,7 @@ class Robustness:
     """What came of it. ood: accuracy there minus accuracy on the clean questions."""
 
     rows: tuple[failures.Failures, ...] = ()
-    ood: Estimate | None = None
+    ood: failures.Drop | None = None
 
     @property
     def data(self) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from agentark_core import answers
 from agentark_core.config import BertScoreConfig
 from agentark_core.dynamics import self_correction
-from agentark_core.evaluation import EqualTokens, Samples, at_equal_tokens
+from agentark_core.evaluation import EqualTokens, at_equal_tokens
+from agentark_core.pass_at_k import samples_of
 from agentark_core.rounds import Answer, deciding_turn, outcome
 from agentark_core.stored import JudgeKey, read_debates, read_verdicts
 from agentark_core.text_metrics import bertscore, score_text
@@ -81,12 +82,6 @@ def equal_tokens(
 ) -> EqualTokens:
     """What the recorded samples of a majority vote (spec) would do at the tokens of the reference; both against it."""
     verdicts = read_verdicts(home, debates=spec.fingerprint, judge=judge)
-    samples = {}
-    for debate in read_debates(home, fingerprint=spec.fingerprint):
-        turns = debate.final_turns
-        samples[debate.problem.problem_id] = Samples(
-            groups=answers.group([turn.answer for turn in turns], task=debate.problem.task),
-            right=[verdicts[turn.key].label == "correct" for turn in turns],
-            tokens=sum(turn.completion_tokens for turn in turns),
-        )
+    debates = read_debates(home, fingerprint=spec.fingerprint)
+    samples = {debate.problem.problem_id: samples_of(debate, verdicts) for debate in debates}
     return at_equal_tokens(samples, reference, student=student)

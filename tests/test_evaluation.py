@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,9 @@ from scipy.stats import binomtest
 
 from agentark_core.answers import majority
 from agentark_core.errors import DataError
-from agentark_core.evaluation import Samples, at_equal_tokens, compare, from_json, paired, to_json
-from agentark_core.evaluation_report import plot, render_markdown, render_text
+from agentark_core.evaluation import at_equal_tokens, compare, from_json, paired, to_json, with_equal_tokens
+from agentark_core.evaluation_report import equal_tokens, plot, render_markdown, render_text
+from agentark_core.pass_at_k import Samples
 from agentark_core.statistics import detectable_difference, holm, mcnemar, newcombe, ratio, wilson
 from agentark_core.types import MethodResult
 
@@ -246,11 +246,52 @@ def test_self_consistency_at_equal_tokens_votes_with_as_many_samples_as_the_deba
     assert (found.k, found.tokens_per_question) == (3, 30)
     assert found.accuracy.value == pytest.approx((1 + 0 + (2 + 2 / 3) / 4 + 0) / 4)
     assert found.difference.value == pytest.approx(0.75 - found.accuracy.value)
-    assert at_equal_tokens(samples, result("debate", "1110", tokens=4_000)).k == 4, "no more than were sampled"
+    assert (found.affordable, found.capped) == (3, False)
+    capped = at_equal_tokens(samples, result("debate", "1110", tokens=4_000))
+    assert (capped.k, capped.affordable, capped.capped) == (4, 100, True), "no more than were sampled"
+    said = equal_tokens(with_equal_tokens(compare([debate], baseline="debate", reference="debate"), capped))
+    assert said.endswith("Not equal: those tokens would buy 100 samples, and only 4 were drawn.")
     student = result("student", "0110", tokens=4)
     found = at_equal_tokens(samples, debate, student=student)
     assert found.student is not None and found.student.value == pytest.approx(0.5 - found.accuracy.value)
-    report = replace(compare([debate], baseline="debate", reference="debate"), equal_tokens=found)
+    report = with_equal_tokens(compare([debate], baseline="debate", reference="debate"), found)
     assert from_json(json.loads(json.dumps(to_json(report), allow_nan=False))) == report
-    assert "majority@3, 30 tokens a question, accuracy 41.7 [" in render_text(report)
-    assert "majority@3, 30 tokens a question" in render_markdown(report)
+    assert "majority@3, 30 completion tokens a question, accuracy 41.7 [" in render_text(report)
+    assert "majority@3, 30 completion tokens a question" in render_markdown(report)
+
+
+def test_the_vote_at_equal_tokens_is_in_the_family_of_the_report() -> None:
+    base, debate = result("base", "0" * 9 + "1"), result("debate", "1" * 10, tokens=100)
+    samples = {key: Samples(groups=[0], right=[number < 2], tokens=10) for number, key in enumerate(debate.outcomes)}
+    plain = compare([base, debate], baseline="base", reference="debate")
+    found = at_equal_tokens(samples, debate, student=base)
+    report = with_equal_tokens(plain, found)
+    assert report.equal_tokens is not None and report.equal_tokens.student is not None
+    # The debate alone is right on eight questions: 2 / 2^8. The student is on one, the vote on two: one of 3 signs
+    # differs or none, so p is 1.
+    tests = [report.rows[1].vs_baseline, report.equal_tokens.difference, report.equal_tokens.student]
+    assert [test.p_value for test in tests if test] == pytest.approx([2 / 2**9, 2 / 2**8, 1.0])
+    assert [test.p_holm for test in tests if test] == pytest.approx([6 / 2**9, 4 / 2**8, 1.0])
+    # Differences of the student: -1, -1 and +1 of ten, deviation 0.5676; t(1 - 0.05 / 6, 9) = 2.933, t(0.8, 9) = 0.883.
+    assert report.equal_tokens.student.deviation == pytest.approx(0.5676, abs=1e-4)
+    assert report.equal_tokens.student.detectable == pytest.approx(3.816 * 0.5676 / 10**0.5, abs=2e-3)
+    assert report.equal_tokens.difference.detectable is None
+    assert plain.rows[1].vs_baseline is not None and plain.rows[1].vs_baseline.p_holm == pytest.approx(2 / 2**9)
+    for shown in (render_text(report), render_markdown(report)):
+        assert "flipped signs" in shown
+    assert "| distilled student greedy - majority@1 at equal tokens | 10 | - | - | -10.0 [" in render_markdown(report)
+    assert "MDD 68.5" in equal_tokens(report) and "p (Holm) 0.016" in equal_tokens(report)
+    assert "flipped signs" not in render_text(plain)
+
+
+def test_equal_tokens_of_an_older_version_are_still_read_and_shown() -> None:
+    debate = result("debate", "1110", tokens=40)
+    samples = {key: Samples(groups=[0], right=[True], tokens=10) for key in debate.outcomes}
+    report = compare([debate], baseline="debate", reference="debate")
+    data = to_json(with_equal_tokens(report, at_equal_tokens(samples, debate)))
+    old = data["equal_tokens"]
+    del old["affordable"]
+    old["difference"] = {name: old["difference"][name] for name in ("value", "low", "high", "n")}
+    shown = equal_tokens(from_json(data))
+    assert "majority@1, 10 completion tokens" in shown and "p (Holm)" not in shown
+    assert render_text(from_json(data))

@@ -10,6 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 from test_card import HOSTILE, Page
 from test_sweep import config_of
+from test_text_scores import problem
 
 from agentark_core import evaluation, grid, grid_means, grid_view, text_scores
 from agentark_core.grid import GridRow
@@ -79,16 +80,19 @@ def row(**fields: Any) -> GridRow:
 
 def test_tables_show_the_published_figure_beside_ours_and_a_dash_without_one(tmp_path: Path) -> None:
     rows = [
-        row(accuracy=share(60, 100), base=share(50, 100), published=0.4867, published_base=0.4193),
+        row(accuracy=share(60, 100), base=share(50, 100), published=0.4867, published_base=0.4193, undecided=3),
         row(strategy="da", accuracy=share(70, 100), base=share(50, 100), published_base=0.4193),
         row(student="|evil|", error="DataError: x"),
         row(test="ood", strategy="da", agents=10),
     ]
     page = grid_view.render_markdown("x", rows)
-    assert "| s | t | gsm8k | 50.0 [40.4, 59.6] / 41.93 | 60.0 [50.2, 69.1] / 48.67 | 70.0 [60.4, 78.1] / - |" in page
-    assert r"| \|evil\| | t | gsm8k | - / - | failed |  |" in page
-    assert "| s | t | gsm8k | - / - | - / - |" in page, "not made yet"
-    assert "60.0 [50.2, 69.1] / 48.67" in grid_view.render_text(rows)
+    assert (
+        "| s | t | gsm8k | 50.0 [40.4, 59.6] / 41.93 | 60.0 [50.2, 69.1] / 48.67 | 70.0 [60.4, 78.1] / - | 3 / 0 |"
+    ) in page
+    assert r"| \|evil\| | t | gsm8k | - / - | failed |  | - / - |" in page
+    assert "| s | t | gsm8k | - / - | - / - | - |" in page, "not made yet"
+    shown = grid_view.render_text(rows)
+    assert "60.0 [50.2, 69.1]" in shown and "48.67" in shown and "3 / 0" in shown
 
 
 def titles(rows: list[GridRow]) -> list[str]:
@@ -193,7 +197,7 @@ def test_what_lies_beside_a_cell_is_read(tmp_path: Path) -> None:
     cell, folder = config.cells()[0], tmp_path / "reports" / "cell"
     folder.mkdir(parents=True)
     scores = {name: {"q": {"f1": value}, "r": {"f1": value}} for name, value in ((grid.BASE, 1.0), (grid.STUDENT, 2.0))}
-    text_scores.write(scores, questions=[], folder=folder)
+    text_scores.write(scores, questions=[problem(1)], folder=folder)
     made_from = {grid.STUDENT: {"debates": "f" * 16, "answer": "vote"}}
     (folder / "evaluation.json").write_text(json.dumps({"made_from": made_from}))
     stages = [

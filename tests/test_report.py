@@ -28,7 +28,7 @@ from agentark_core.arkling.corruption import wrong_solution
 from agentark_core.cli import app
 from agentark_core.config import DebateConfig
 from agentark_core.errors import ConfigError, DataError
-from agentark_core.evaluation import EqualTokens, EvalReport
+from agentark_core.evaluation import EqualTokens, EvalReport, ScoreTest
 from agentark_core.ledger import Store
 from agentark_core.page import Section, render_markdown
 from agentark_core.problems import state_licence
@@ -277,14 +277,16 @@ def test_the_verdict_says_what_equal_tokens_buy(home: Path) -> None:
         k=9,
         tokens_per_question=446.0,
         accuracy=Estimate(value=0.86, low=0.83, high=0.88, n=600),
-        difference=Estimate(value=-0.02, low=-0.05, high=0.01, n=600),
-        student=Estimate(value=-0.45, low=-0.5, high=-0.4, n=600),
+        difference=ScoreTest(value=-0.02, low=-0.05, high=0.01, n=600, p_value=0.1, p_holm=0.2, detectable=0.044),
+        student=ScoreTest(value=-0.45, low=-0.5, high=-0.4, n=600, p_value=2e-4, p_holm=6e-4),
+        affordable=12,
     )
     report = dataclasses.replace(evaluated(), reference="teacher debate", equal_tokens=equal)
     said = verdict(dataclasses.replace(facts, evaluation=report)).reasons[-1]
-    assert "majority@9, 446 tokens a question, accuracy 86.0 [83.0, 88.0] %" in said
-    assert "teacher debate minus it -2.0 [-5.0, +1.0] points" in said
-    assert "distilled student greedy minus it -45.0 [-50.0, -40.0] points" in said
+    assert "majority@9, 446 completion tokens a question, accuracy 86.0 [83.0, 88.0] %" in said
+    assert "teacher debate minus it -2.0 [-5.0, +1.0] points, p (Holm) 0.200, MDD 4.4," in said
+    assert "distilled student greedy minus it -45.0 [-50.0, -40.0] points, p (Holm) 6e-04 (" in said
+    assert said.endswith("those tokens would buy 12 samples, and only 9 were drawn.")
 
 
 def test_a_run_of_debates_alone_says_what_its_rounds_did(home: Path) -> None:
@@ -342,7 +344,11 @@ def test_students_of_other_runs_are_paired_with_this_ones(two_runs: Path) -> Non
     assert test is not None and (test.n, test.only_a, test.only_b, test.difference, test.p_holm) == (4, 2, 2, 0.0, 1.0)
     # Wilson of 2 in 4 is 0.5 -+ 0.35; at phi = -1 both spreads add up.
     (section,) = [one for one in sections(gather(two_runs, "mine")) if one.title == "Strategies compared"]
-    assert [row[5:] for row in section.tables[0].rows] == [("", ""), ("", ""), ("+0.0 [-70.0, +70.0]", "1.000")]
+    assert [row[6:] for row in section.tables[0].rows] == [
+        ("", "", ""),
+        ("", "", ""),
+        ("+0.0 [-70.0, +70.0]", "1.000", ""),
+    ]
 
 
 def test_two_evaluations_are_paired_method_by_method(two_runs: Path) -> None:

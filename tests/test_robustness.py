@@ -188,9 +188,24 @@ def test_the_gate_passes_only_where_the_whole_interval_is_below(broke: int, n: i
 def test_nothing_asked_is_not_shown() -> None:
     (row,) = failures.table(outcomes("10"), [failures.Asked(name="typos", outcomes={}, left_out={"words": 2})])
     assert (row.rate, row.judgement, row.test) == (None, "not shown", None)
-    assert "| typos | 0 | 0/0 | 0 | - | not shown | - | - |" in failures.render_markdown([row])
+    assert "| typos | 0 | 0/0 | 0 | - | not shown | - | - | - |" in failures.render_markdown([row])
 
 
 def test_the_drop_out_of_distribution_is_unpaired() -> None:
     found = failures.drop(outcomes("1" * 80 + "0" * 20), {f"o-{i}": i < 30 for i in range(50)})
     assert found.value == pytest.approx(-0.2) and found.low < -0.2 < found.high < 0 and found.n == 150
+
+
+def test_what_is_not_shown_to_drop_or_break_has_the_detectable_difference_beside_it() -> None:
+    found = failures.drop(outcomes("1" * 80 + "0" * 20), {f"o-{i}": i < 39 for i in range(50)})
+    assert found.detectable is not None and found.low < 0 < found.high
+    assert failures.drop_text(found).endswith(f"50 questions against 100; MDD {100 * found.detectable:.1f})")
+    shown = failures.drop(outcomes("1" * 80 + "0" * 20), {f"o-{i}": i < 10 for i in range(50)})
+    assert shown.detectable is None and "MDD" not in failures.drop_text(shown)
+    older = failures.Drop(value=-0.2, low=-0.3, high=-0.1, n=150)
+    assert failures.drop_text(older).endswith("150 questions in all)")
+    (row,) = failures.table(
+        outcomes("1" * 50), [failures.Asked(name="renamed", outcomes=outcomes("0" + "1" * 49), left_out={})]
+    )
+    assert row.test is not None and row.test.detectable is not None
+    assert failures.page_table([row]).rows[0][-2:] == ("1.000", f"{row.test.detectable:.1f}")

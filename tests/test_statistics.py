@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, ttest_1samp
 
 from agentark_core import statistics
-from agentark_core.statistics import detectable_difference, mcnemar, mcnemar_power, paired_difference, ratio, unpaired
+from agentark_core.statistics import (
+    detectable_difference,
+    detectable_drop,
+    detectable_mean,
+    mcnemar,
+    mcnemar_power,
+    paired_difference,
+    ratio,
+    sign_flip,
+    unpaired,
+)
 
 
 def test_a_paired_bootstrap_uses_the_correlation_and_states_its_seed() -> None:
@@ -97,3 +107,36 @@ def test_the_detectable_difference_shrinks_with_n_and_grows_with_the_number_of_t
     none_differ = detectable_difference(100, discordant=0)
     assert none_differ is not None and 0.05 < none_differ < 0.15, "all discordant questions one way: 6 or more of 100"
     assert detectable_difference(5, discordant=2) is None, "five questions cannot reach p = 0.05"
+
+
+def test_flipped_signs_are_the_exact_mcnemar_test_where_scores_are_right_or_wrong() -> None:
+    # 5 of 6 that differ are on one side: 2 * (1 + 6) / 64.
+    assert sign_flip([1, 1, 1, 1, 1, -1, 0, 0]) == pytest.approx(mcnemar(5, 1)) == pytest.approx(14 / 64)
+    # Means of +-3 +-1 +-1: 5/3 and -5/3 are two of eight patterns.
+    assert sign_flip([3, 1, 1]) == pytest.approx(2 / 8)
+    assert sign_flip([0.0, 0.0]) == sign_flip([4.0]) == 1.0
+    drawn = sign_flip([1.0] * 12 + [-1.0] * 4 + [0.0] * 20)
+    assert drawn == pytest.approx(mcnemar(12, 4), abs=0.02) and drawn != mcnemar(12, 4)
+    assert sign_flip([1.0] * 40) == pytest.approx(2 / 10_000), "no less than the signs that were drawn can tell"
+
+
+def test_a_detectable_mean_is_found_in_four_of_five_trials() -> None:
+    # t(0.975, 24) = 2.0639, t(0.8, 24) = 0.8569; deviation 10, 25 questions.
+    found = detectable_mean(25, deviation=10)
+    assert found == pytest.approx((2.0639 + 0.8569) * 10 / 5, abs=1e-3)
+    generator = np.random.default_rng(0)
+    trials = generator.normal(found, 10, size=(4_000, 25))
+    assert np.mean(ttest_1samp(trials, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.02)
+    assert detectable_mean(25, deviation=0) is detectable_mean(1, deviation=1) is None
+
+
+def test_a_detectable_drop_is_found_in_four_of_five_trials() -> None:
+    found = detectable_drop(0.6, 300, 200)
+    assert found is not None
+    generator = np.random.default_rng(0)
+    a, b = generator.binomial(300, 0.6, 20_000) / 300, generator.binomial(200, 0.6 - found, 20_000) / 200
+    pooled = (300 * a + 200 * b) / 500
+    z = (a - b) / np.sqrt(pooled * (1 - pooled) * (1 / 300 + 1 / 200))
+    assert np.mean(np.abs(z) > 1.96) == pytest.approx(0.8, abs=0.02)
+    assert detectable_drop(0.0, 300, 200) is None, "nothing to lose"
+    assert detectable_drop(0.02, 50, 50) is None, "one of fifty right: none at all would not be found"

@@ -41,7 +41,7 @@ def robustness(facts: Facts) -> Section | None:
             points.append(f"Failure rate below {100 * failures.GATE:g} %, {judgement}: {', '.join(names)}.")
     points += [f"{line}." for line in failures.left_out(rows)]
     if drop is not None:
-        points.append(f"Out of distribution: {failures.drop_text(Estimate(**drop))}.")
+        points.append(f"Out of distribution: {failures.drop_text(failures.Drop(**drop))}.")
     return Section(
         title=f"Robustness: {STUDENT}",
         points=points,

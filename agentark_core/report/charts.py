@@ -1,4 +1,4 @@
-"""The report's charts as SVG: accuracy against tokens, scaling, students side by side, calibration, failures.
+"""The report's charts as SVG: accuracy against tokens, scaling, pass@k, prose, students, calibration, failures.
 
 Colour is never alone: each kind of method has its marker, each point its name and figure beside it.
 """
@@ -12,10 +12,12 @@ from typing import Any
 from agentark_core.calibration import Bin
 from agentark_core.evaluation import EvalReport, EvalRow
 from agentark_core.figures import BLUE, GREEN, ORANGE, PAGE, log_scale, name, panels, style, svg
+from agentark_core.mean_interval import show as shown
 from agentark_core.report.debate_sets import CurvePoint
 from agentark_core.report.gather import Student
 from agentark_core.robustness.failures import GATE, Failures
 from agentark_core.statistics import Estimate, wilson
+from agentark_core.text_scores import ScoreRow
 
 _LINE = 5.2
 """Height of a label in % of accuracy, on the axes that label themselves."""
@@ -94,6 +96,63 @@ def scaling(curves: Sequence[Curve], student: EvalRow | None) -> str:
         axes.set_ylabel("correct answers, % [95 %]")
         figure.legend(frameon=False, loc="outside upper left", ncols=2)
         return svg(figure, key="scaling", label=label)
+
+
+def at_k(found: Mapping[str, Sequence[tuple[int, Estimate, Estimate]]]) -> str:
+    """pass@k (solid) and maj@k (dashed) of every model against k, log scale."""
+    label = "Chart of pass@k and maj@k. " + " ".join(
+        f"{who}: "
+        + ", ".join(f"k = {k}: {percent(passed)} % and {percent(voted)} %" for k, passed, voted in points)
+        + "."
+        for who, points in found.items()
+    )
+    looks = {"distilled student": (ORANGE, "^"), "base student": (GREEN, "v")}
+    ks = sorted({k for points in found.values() for k, _, _ in points})
+    with style("at-k"):
+        figure, (axes,) = panels(1, height=4.4)
+        for who, points in found.items():
+            colour, marker = looks.get(who, (BLUE, "o"))
+            for what, line, figures in (
+                ("pass@k", "-", [passed for _, passed, _ in points]),
+                ("maj@k", "--", [voted for _, _, voted in points]),
+            ):
+                axes.errorbar(
+                    [k for k, _, _ in points],
+                    [100 * one.value for one in figures],
+                    yerr=[
+                        [100 * (one.value - one.low) for one in figures],
+                        [100 * (one.high - one.value) for one in figures],
+                    ],
+                    fmt=f"{marker}{line}",
+                    color=colour,
+                    capsize=3,
+                    label=f"{name(who)}, {what}",
+                )
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ks, [str(k) for k in ks])
+        axes.minorticks_off()
+        axes.set(xlabel="k, samples", ylabel="questions, % [95 %]", ylim=(-3, 103))
+        figure.legend(frameon=False, loc="outside upper left", ncols=2)
+        return svg(figure, key="at-k", label=label)
+
+
+def scores(rows: Sequence[ScoreRow]) -> str:
+    """One line a method: its mean of one metric with its interval."""
+    label = f"Chart of {rows[0].metric}: " + " ".join(
+        f"{row.method}: {shown(row.mean, row.interval, form='.1f')}." for row in rows
+    )
+    with style("scores"):
+        figure, (axes,) = panels(1, height=0.9 + 0.4 * len(rows))
+        for place, row in enumerate(reversed(rows)):
+            colour, marker = (ORANGE, "^") if "student" in row.method else (BLUE, "o")
+            low, high = row.interval or (row.mean, row.mean)
+            spread = [[row.mean - low], [high - row.mean]]
+            axes.errorbar([row.mean], [place], xerr=spread, fmt=marker, color=colour, markersize=8, capsize=4)
+        axes.set_yticks(range(len(rows)), [name(row.method) for row in reversed(rows)])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(f"{rows[0].metric}, mean over questions, 0 to 100 [95 %]")
+        axes.grid(visible=True, axis="x", alpha=0.25, color=PAGE)
+        return svg(figure, key="scores", label=label)
 
 
 def students(rows: Sequence[Student]) -> str:

@@ -16,6 +16,7 @@ from agentark_core.dynamics import Dynamics, dynamics
 from agentark_core.errors import DataError
 from agentark_core.evaluation import PairedTest, paired
 from agentark_core.ledger import Store
+from agentark_core.pass_at_k import Samples, samples_of
 from agentark_core.rounds import RoundRow, flips, solutions, vote_label
 from agentark_core.stored import debate_store, latest_verdict_store, read_debates
 from agentark_core.types import Debate, Verdict, VerdictLabel, outcome_of
@@ -61,11 +62,12 @@ class DebateSet:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteSet:
     """Independent samples of the same questions. curve: majority vote of the first 1, 2, ... of them and the tokens of
-    those alone. confidence: of each question whose vote is decided, the share of all samples that gave the vote's
-    answer; right: whether that is right."""
+    those alone. samples: of each question. confidence: of each question whose vote is decided, the share of all samples
+    that gave the vote's answer; right: whether that is right."""
 
     title: str
     curve: list[CurvePoint]
+    samples: list[Samples]
     confidence: list[float]
     right: list[bool]
 
@@ -131,9 +133,9 @@ def vote_set(home: Path, fingerprint: str, *, title: str) -> VoteSet | None:
     tokens: Counter[int] = Counter()
     confidence: list[float] = []
     right: list[bool] = []
-    n = 0
+    samples = []
     for debate in read_debates(home, fingerprint=fingerprint, shards=shards):
-        n += 1
+        samples.append(samples_of(debate, verdicts))
         label: VerdictLabel = "incorrect"
         for k, turn in enumerate(debate.final_turns, start=1):
             label = vote_label(debate, debate.final_turns[:k], verdicts)
@@ -142,10 +144,12 @@ def vote_set(home: Path, fingerprint: str, *, title: str) -> VoteSet | None:
         if label != "undecided":
             confidence.append(agreement([turn.answer for turn in debate.final_turns], task=debate.problem.task))
             right.append(label == "correct")
+    n = len(samples)
     spent = dict(zip(sorted(tokens), accumulate(tokens[k] for k in sorted(tokens)), strict=True))
     return VoteSet(
         title=title,
         curve=[CurvePoint(at=k, correct=correct[k], n=n, tokens=spent[k] / n) for k in sorted(tokens)],
+        samples=samples,
         confidence=confidence,
         right=right,
     )

@@ -5,6 +5,7 @@ RUN is the name of a run (`run.name` of a config) or the fingerprint of a debate
     reports/RUN/evaluation.json   accuracy, tests, yield, and which debates each method is scored on
     runs/RUN/distil.json          which debates the student learned from
     runs/RUN/student.json         what distil made of them
+    reports/RUN/scores.json       scores of prose (text_scores.py)
     reports/RUN/step-scores.json   scores of the process reward model (step_scores.py)
     reports/OF/reasoning.json     perplexity and judged qualities of the debates OF (reasoning.py)
     ledger/debates-*              the debates
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentark_core import evaluation, reasoning, records
+from agentark_core import evaluation, reasoning, records, text_scores
 from agentark_core.errors import ConfigError, DataError
 from agentark_core.evaluation import EvalReport, PairedTest
 from agentark_core.load import summary
@@ -28,6 +29,7 @@ from agentark_core.report import pairing
 from agentark_core.report.debate_sets import DebateSet, VoteSet, cost_of, debate_set, vote_set
 from agentark_core.report.pairing import Against
 from agentark_core.stored import debate_runs, debate_store
+from agentark_core.text_scores import Prose
 
 StepScores = dict[records.TurnKey, list[float]]
 
@@ -56,7 +58,7 @@ class Student:
 class Facts:
     """A run. stated: evaluation.json as it is. made: student.json. votes: independent samples. reasoning: what
     `agentark perplexity` and `agentark qualities` found, by method; without an evaluation by set of debates.
-    load: latencies, None if none were measured."""
+    load: latencies, prose: scores of prose; None if there are none."""
 
     name: str
     home: Path
@@ -72,6 +74,7 @@ class Facts:
     cards: list[str]
     step_scores: StepScores
     load: LoadReport | None
+    prose: Prose | None = None
     against: Against | None = None
 
     @property
@@ -134,6 +137,7 @@ def gather(home: Path, run: str, *, against: str = "") -> Facts:
         step_scores=_step_scores(home, run),
         against=_against(home, against, stated) if against else None,
         load=summary.from_json(stated["load"]) if "load" in stated else None,
+        prose=text_scores.read(folder(home, run)),
     )
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from agentark_core import card_figures, evaluation_report
 from agentark_core.dynamics import Share
-from agentark_core.evaluation import PairedTest
-from agentark_core.evaluation_report import p_text
+from agentark_core.evaluation import EvalReport, PairedTest
 from agentark_core.figures import BLUE, GREEN, ORANGE
 from agentark_core.load import view as load_view
 from agentark_core.page import Section, Table
-from agentark_core.report import behaviour, charts, load_chart, provenance, step_scores
+from agentark_core.report import behaviour, charts, load_chart, prose, provenance, sampling, step_scores
 from agentark_core.report.debate_sets import CurvePoint, DebateSet
 from agentark_core.report.gather import Facts
 from agentark_core.report.pairing import Against
@@ -22,13 +21,17 @@ from agentark_core.terminal import share
 def sections(facts: Facts) -> Iterator[Section]:
     """Everything but the verdict and the debates, in order."""
     if facts.evaluation is not None:
-        yield _accuracy(facts)
-    if len(facts.students) > 1:
+        yield _accuracy(facts.evaluation)
+    if scored := prose.section(facts):
+        yield scored
+    if len(facts.students) > 1 and any(one.row.undecided < one.row.n for one in facts.students):
         yield _students(facts)
     if facts.against is not None:
         yield _against(facts.against)
     if curves := _curves(facts):
         yield _scaling(facts, curves)
+    if sampled := sampling.section(facts):
+        yield sampled
     for number, one in enumerate(facts.sets, start=1):
         if len(one.rounds) > 1:
             yield _flips(one, name=f"flips-{number}")
@@ -42,12 +45,12 @@ def sections(facts: Facts) -> Iterator[Section]:
     yield provenance.limits(facts)
 
 
-def _accuracy(facts: Facts) -> Section:
-    report = facts.evaluation
-    assert report is not None
+def _accuracy(report: EvalReport) -> Section:
+    unjudged = prose.unjudged(report)
     return Section(
         title="Accuracy against tokens",
-        figures=[charts.accuracy_by_tokens(report)],
+        points=["No answer has a verdict: 0 correct of all questions here says nothing of them."] if unjudged else [],
+        figures=[] if unjudged else [charts.accuracy_by_tokens(report)],
         tables=evaluation_report.tables(report),
     )
 
@@ -59,6 +62,7 @@ def _students(facts: Facts) -> Section:
             one.strategies,
             one.run,
             f"{one.row.correct:,} / {one.row.n:,}",
+            f"{one.row.undecided:,}",
             share(one.row.correct, one.row.n),
             f"{one.row.tokens_per_question:.1f}",
             *_minus(one.test),
@@ -72,14 +76,15 @@ def _students(facts: Facts) -> Section:
         tables=[
             Table(
                 headers=(
-                    *("strategies", "run", "correct", "accuracy, % [95 %]", "completion tokens a question"),
-                    *("this run's minus it, points [95 %]", "p (Holm)"),
+                    *("strategies", "run", "correct", "undecided", "accuracy, % [95 %]"),
+                    *("completion tokens a question", "this run's minus it, points [95 %]", "p (Holm)", "MDD"),
                 ),
                 rows=rows,
                 left=2,
                 note="Greedy answers on the same held-out questions. Students of other runs of this home stand beside "
-                "this run's. Differences are paired by question (Newcombe, exact McNemar, Holm over this table): two "
-                "accuracies whose intervals overlap may still differ.",
+                "this run's. Undecided answers are not correct. Differences are paired by question (Newcombe, exact "
+                "McNemar, Holm over this table; MDD: where p (Holm) is 0.05 or more, the true difference found with a "
+                "chance of 80 %): two accuracies whose intervals overlap may still differ.",
             )
         ],
         points=[f"Against {report.baseline}, paired: this run's student is {found(tested.vs_baseline)}."]
@@ -88,10 +93,11 @@ def _students(facts: Facts) -> Section:
     )
 
 
-def _minus(test: PairedTest | None) -> tuple[str, str]:
-    if test is None or test.p_holm is None:
-        return "", ""
-    return f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]", p_text(test.p_holm)
+def _minus(test: PairedTest | None) -> tuple[str, str, str]:
+    if test is None:
+        return "", "", ""
+    *_, points, _, p_holm, detectable = evaluation_report.test_cells(test)
+    return points, p_holm, detectable
 
 
 def _against(found: Against) -> Section:
@@ -134,10 +140,12 @@ def _curves(facts: Facts) -> list[charts.Curve]:
             marker="s",
         )
         for one in facts.held_out or facts.learned
-        if len(one.by_round) > 1
+        if len(one.by_round) > 1 and one.rounds[-1].undecided < one.rounds[-1].questions
     ]
     looks = {"distilled student": (ORANGE, "^"), "base student": (ORANGE, "v")}
     for one in facts.votes:
+        if not one.right:  # no vote has a verdict
+            continue
         colour, marker = looks.get(one.title, (BLUE, "o"))
         curves.append(
             charts.Curve(

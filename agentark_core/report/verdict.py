@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from agentark_core import evaluation_report
 from agentark_core.evaluation import EvalReport, EvalRow, PairedTest
+from agentark_core.report import prose
 from agentark_core.report.debate_sets import DebateSet
 from agentark_core.report.gather import Facts
 from agentark_core.terminal import share
@@ -23,8 +24,18 @@ class Verdict:
 def verdict(facts: Facts) -> Verdict:
     """What came of the run."""
     report = facts.evaluation
+    if report is not None and prose.unjudged(report):
+        return Verdict(
+            headline=prose.headline(report, facts.prose),
+            reasons=prose.reasons(report, facts.prose),
+            missing=_missing(facts),
+        )
     if report is not None and (student := row_of(report, "distilled student")):
-        return Verdict(headline=_headline(report, student), reasons=_reasons(report, student), missing=_missing(facts))
+        return Verdict(
+            headline=_headline(report, student),
+            reasons=[*_reasons(report, student), *prose.beside(facts.prose)],
+            missing=_missing(facts),
+        )
     if facts.learned:
         first = facts.learned[0]
         return Verdict(headline=_of_debates(first), reasons=_flips(first), missing=_missing(facts))

@@ -1,7 +1,7 @@
 """Failures: questions that are right as they are and wrong when perturbed; their rate against the gate.
 
-    perturbation  asked  broke/right  mended  failure % [95 %]  < 1 %       points [95 %]      p
-    renamed         600       31/245      28  12.7 [9.1, 17.4]   fail   -0.5 [-3.0, +2.0]  0.795
+    perturbation  asked  broke/right  mended  failure % [95 %]  < 1 %       points [95 %]      p  MDD
+    renamed         600       31/245      28  12.7 [9.1, 17.4]   fail   -0.5 [-3.0, +2.0]  0.795  3.8
 
 A model that guesses breaks some answers and mends others by chance, at temperature 0 too, so `mended` stands beside
 `broke`, and the difference of the two has its paired test. Undecided answers are in neither.
@@ -16,21 +16,22 @@ from typing import Any
 from agentark_core import markdown, page, terminal
 from agentark_core.errors import DataError
 from agentark_core.evaluation import Outcomes, PairedTest, in_family, paired
-from agentark_core.evaluation_report import p_text
+from agentark_core.evaluation_report import test_cells
 from agentark_core.robustness.perturbations import PERTURBATIONS
-from agentark_core.statistics import Estimate, Judgement, below, share, unpaired
+from agentark_core.statistics import Estimate, Judgement, below, detectable_drop, share, unpaired
 
 GATE = 0.01
 """A failure rate is to be below this."""
 
 _WIDTH = 100
 
-COLUMNS = ("perturbation", "asked", "broke/right", "mended", "failure % [95 %]", "< 1 %", "points [95 %]", "p")
+COLUMNS = ("perturbation", "asked", "broke/right", "mended", "failure % [95 %]", "< 1 %", "points [95 %]", "p", "MDD")
 NOTE = (
     "asked: questions that the perturbation applies to. broke/right: wrong perturbed, of those right clean; mended: "
     "the other way. failure: broke of right, Wilson interval; < 1 %: pass if the whole interval is below, fail if "
     "none of it is, else not shown (0 of 381 is the least that passes). points: perturbed minus clean, Newcombe; p: "
-    "McNemar, Holm. numbers asks other questions, so what breaks there includes ordinary errors."
+    "McNemar, Holm; MDD: where p is 0.05 or more, the true difference in points found with a chance of 80 %. numbers "
+    "asks other questions, so what breaks there includes ordinary errors."
 )
 
 
@@ -57,6 +58,23 @@ class Asked:
     name: str
     outcomes: Outcomes
     left_out: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """Accuracy on n_other questions minus that on n_clean clean ones, in [-1, 1], unpaired.
+
+    detectable: the true drop, positive, found at 0.05 with a chance of 80 %; None where the interval leaves 0 out, and
+    if no drop could be found. n_clean, n_other and detectable are None in older reports, n counts both.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    n_clean: int | None = None
+    n_other: int | None = None
+    detectable: float | None = None
 
 
 def table(clean: Outcomes, asked: Sequence[Asked]) -> list[Failures]:
@@ -94,10 +112,19 @@ def judge(rate: Estimate | None) -> Judgement:
     return "not shown" if rate is None else below(GATE, low=rate.low, high=rate.high)
 
 
-def drop(clean: Outcomes, other: Outcomes) -> Estimate:
-    """Accuracy on other questions (out of distribution) minus that on clean ones, in [-1, 1]: unpaired, Newcombe."""
-    shares = [share(sum(found is True for found in part.values()), len(part)) for part in (other, clean)]
-    return unpaired(*shares)
+def drop(clean: Outcomes, other: Outcomes) -> Drop:
+    """Accuracy on other questions (out of distribution) against that on clean ones: Newcombe's interval."""
+    there, here = (share(sum(found is True for found in part.values()), len(part)) for part in (other, clean))
+    found = unpaired(there, here)
+    return Drop(
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        n_clean=here.n,
+        n_other=there.n,
+        detectable=detectable_drop(here.value, here.n, there.n) if found.low <= 0 <= found.high else None,
+    )
 
 
 def from_json(data: Sequence[Mapping[str, Any]]) -> list[Failures]:
@@ -114,12 +141,17 @@ def from_json(data: Sequence[Mapping[str, Any]]) -> list[Failures]:
     ]
 
 
-def drop_text(found: Estimate) -> str:
+def drop_text(found: Drop) -> str:
     """The drop in one line."""
     value, low, high = (100 * number for number in (found.value, found.low, found.high))
+    if found.n_other is None:
+        asked = f"{found.n} questions in all"
+    else:
+        asked = f"{found.n_other} questions against {found.n_clean}"
+    detectable = "" if found.detectable is None else f"; MDD {100 * found.detectable:.1f}"
     return (
         f"{value:+.1f} points [{low:+.1f}, {high:+.1f}] against the clean questions "
-        f"(unpaired, Newcombe; {found.n} questions in all)"
+        f"(unpaired, Newcombe; {asked}{detectable})"
     )
 
 
@@ -149,7 +181,7 @@ def render_markdown(rows: Sequence[Failures]) -> str:
 
 
 def _cells(row: Failures) -> tuple[str, ...]:
-    test = row.test
+    *_, points, _, p_holm, detectable = test_cells(row.test)
     return (
         row.name,
         str(row.asked),
@@ -157,8 +189,9 @@ def _cells(row: Failures) -> tuple[str, ...]:
         str(row.mended),
         terminal.share(row.broke, row.right_clean),
         row.judgement,
-        "-" if test is None else f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]",
-        "-" if test is None or test.p_holm is None else p_text(test.p_holm),
+        points,
+        p_holm,
+        detectable,
     )
 
 
