@@ -16,7 +16,10 @@ from benchmarks.train_gpu import __main__ as train_gpu
 from benchmarks.train_gpu import data, jobs, mfu
 
 PRESET = "qwen3-0.6b"
-SMALL = Shape(hidden=4, mlp=8, layers=2, heads=2, key_values=1, head=2, vocabulary=10, tied=True, norms=False, vision=0)
+SMALL = Shape(
+    **{"hidden": 4, "mlp": 8, "layers": 2, "heads": 2, "key_values": 1, "head": 2, "vocabulary": 10},
+    **{"tied": True, "norms": False, "sandwich": False, "vision": 0},
+)
 """A layer: 4 x 4 + 2 x (4 x 2) + 4 x 4 + 3 x (4 x 8) = 144 weights; its head: 40."""
 
 

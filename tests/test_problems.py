@@ -211,7 +211,7 @@ def test_too_many_bad_rows_stop_with_count_limit_and_first_reason(tmp_path: Path
         ("cut.json", b'[{"question": "q", "answer": "#### 1"}, {"que', "broken JSON after row 1"),
         ("two.json", b'[{"question": "q", "answer": "#### 1"}][{"question": "r", "answer": "#### 1"}]', "more text"),
         ("cut.parquet", b"PAR1 cut", "broken or truncated after row 0"),
-        ("cut.jsonl.gz", gzip.compress(json.dumps(GOOD).encode() * 9)[:40], "broken or truncated"),
+        ("cut.jsonl.gz", gzip.compress(json.dumps(GOOD).encode() * 9, mtime=0)[:40], "broken or truncated"),
         ("not.jsonl.gz", b"plain text", "broken or truncated"),
         ("notes.txt", b"text", "unknown kind of file"),
         ("all.jsonl", b"{}\n{}\n", "all 2 rows are bad"),
