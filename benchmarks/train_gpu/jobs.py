@@ -1,9 +1,9 @@
 """One training job, measured: its settings, its data, and the run of the job's own code in this process.
 
 Settings are those of the preset in deployments/students/ (its sections prm and grpo are the defaults). Changed are only
-how long it runs, checkpoints and the watch, and of the process reward model's two stages the second runs alone: the one
-in which all weights learn. Every row is full, which is what the estimate of memory counts with: max_length tokens, for
-GRPO max_prompt_tokens and max_tokens.
+how long it runs, checkpoints, the watch and what samples (transformers), and of the process reward model's two stages
+the second runs alone: the one in which all weights learn. Every row is full, which is what the estimate of memory
+counts with: max_length tokens, for GRPO max_prompt_tokens and max_tokens.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def settings(job: Job, preset: str, *, length: int | None, tiny: bool) -> dict[s
     changes = TINY[job] if tiny else {"max_length": length} if length and job != "grpo" else {}
     many = sum(STEPS[job]) + 1  # the run ends before its last step, so that it writes no checkpoint
     endless = {"stage1": {"epochs": 0}, "stage2": {"epochs": many}} if job == "prm" else {"epochs": many}
-    watch = {"watch_prompts": 0} if job == "grpo" else {}
-    return {**section, **changes, **endless, **watch, "save_steps": 10**6, "gpu_memory_gib": 0}
+    # vLLM cannot be told to end a completion at its last token, as _watched does.
+    sampled = {"watch_prompts": 0, "rollouts": "transformers"} if job == "grpo" else {}
+    return {**section, **changes, **endless, **sampled, "save_steps": 10**6, "gpu_memory_gib": 0}
 
 
 def _preset(name: str) -> DistilConfig:
