@@ -189,7 +189,7 @@ def test_shipped_models_load_in_transformers_and_beat_a_floor(name: str, floor: 
     assert net.num_parameters() == record["parameters"]
     assert record["generator_version"] == generator.GENERATOR_VERSION
     tokenizer = AutoTokenizer.from_pretrained(path)
-    assert accuracy(net, tokenizer, split="test", count=40)["accuracy"] >= floor
+    assert accuracy(net, tokenizer, split="test", count=20)["accuracy"] >= floor
 
 
 def pretrain_tiny(out: Path, **changes: object) -> dict[str, object]:
@@ -200,20 +200,11 @@ def pretrain_tiny(out: Path, **changes: object) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_a_short_pretraining_lowers_the_loss_and_writes_a_loadable_model(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    record = pretrain_tiny(tmp_path)
-    curve = record["loss_curve"]
-    assert isinstance(curve, list) and curve[-1][1] < 0.6 * curve[0][1]
-    assert AutoModelForCausalLM.from_pretrained(tmp_path).num_parameters() == record["parameters"]
-    assert not (tmp_path / "checkpoint.pt").exists()
-
-
-@pytest.mark.slow
-def test_an_interrupted_pretraining_continues_from_its_checkpoint(
+def test_an_interrupted_pretraining_continues_lowers_the_loss_and_writes_a_loadable_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from transformers import AutoModelForCausalLM
+
     from agentark_core.arkling import pretrain as module
 
     monkeypatch.setattr(module, "CHECKPOINT_S", 0.0)
@@ -235,3 +226,7 @@ def test_an_interrupted_pretraining_continues_from_its_checkpoint(
     record = pretrain_tiny(tmp_path)
     assert calls == 3
     assert isinstance(record["trained_tokens"], int) and record["trained_tokens"] >= 250_000
+    curve = record["loss_curve"]
+    assert isinstance(curve, list) and curve[-1][1] < 0.6 * curve[0][1]
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).num_parameters() == record["parameters"]
+    assert not (tmp_path / "checkpoint.pt").exists()

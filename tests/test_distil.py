@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
-import real_runs
 
 from agentark_core import model_files
+from agentark_core.arkling import generator
+from agentark_core.arkling.corruption import wrong_solution
 from agentark_core.config import DistilConfig, GRPOConfig, ModelConfig
-from agentark_core.stored import debate_runs
+from agentark_core.import_debates import import_file
 from flows.distil import jobs_of
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,12 +26,12 @@ pytestmark = pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_each_strategy_starts_from_the_student_that_the_one_before_made(agentark: Cli, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    agentark("run", "build-traces", real_runs.config(home, questions=24))
     config = {
         "run": {"name": "test", "home": str(home)},
-        "traces": debate_runs(home),
+        "traces": [imported(home, tmp_path / "debates.jsonl")],
         "student": {"path": "arkling:student", "prompts": "arkling"},
         "strategies": ["rsft", "pad"],
+        "examples": {"step_labels": "exact"},
         "sft": {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 8, "max_length": 512},
         "prm": {"batch_size": 4, "micro_batch_size": 4, "max_length": 512},
         "grpo": {
@@ -76,6 +79,18 @@ def test_pad_is_recorded_by_what_trains_the_policy() -> None:
     assert list(jobs_of(ppo)) == ["ppo", "da"]
     by_outcome = config.model_copy(update={"grpo": GRPOConfig(process_weight=0, outcome_weight=1)})
     assert list(jobs_of(by_outcome)) == ["grpo", "da"]
+
+
+def imported(home: Path, file: Path) -> str:
+    """Debates of two agents on 24 questions: a right path, and one with a wrong step."""
+    rows = []
+    for problem in generator.problems("distil", limit=24):
+        spec = generator.parse_question(problem.question)
+        texts = (generator.solutions(spec)[0], wrong_solution(spec, random.Random(problem.problem_id)))
+        solutions = [{"id": number, "text": text} for number, text in enumerate(texts, start=1)]
+        rows.append({"query": problem.question, "gt": problem.gold, "solutions": solutions})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return import_file(file, format="agentark", task="number", dataset="arkling", home=home).fingerprint
 
 
 def made(home: Path, *strategies: str) -> list[str]:
