@@ -6,6 +6,7 @@ agentark report laptop && python docs/images/make.py agentark-home/reports/lapto
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -14,11 +15,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "tests"))
 READY = "document.documentElement?.dataset.ready === 'true'"
 TURNED_BOTH_WAYS = """
-(async () => {
-  const flips = document.getElementById("flips");
-  flips.value = "both";
-  flips.dispatchEvent(new Event("change"));
-})()
+const flips = document.getElementById("flips");
+flips.value = "both";
+flips.dispatchEvent(new Event("change"));
 """
 
 
@@ -31,13 +30,16 @@ def main() -> None:
     page = parser.parse_args().page.resolve().as_uri()
 
     def show_flip(tab: Browser) -> None:
+        before = tab.eval("document.getElementById('count').textContent")
         tab.eval(TURNED_BOTH_WAYS)
-        tab.wait("document.querySelector('#debate .flips button')")
+        tab.wait(f"document.getElementById('count').textContent !== {json.dumps(before)}")
+        tab.eval("document.querySelector('#list button').click()")
+        tab.wait("document.querySelectorAll('#debate .flips li').length > 1")
         tab.eval("document.querySelector('#debate .flips button').click()")
         tab.wait("document.querySelector('#debate .story')")
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, browser(Path(folder)) as tab:
-        tab.size(1040, 1310)
+        tab.size(1040, 1430)
         tab.open(page, ready=READY)
         tab.screenshot(HERE / "report-verdict.png")
         tab.size(1240, 1510)
