@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agentark_core import answers, terminal
 from agentark_core.errors import ConfigError, EmptyDataset
-from agentark_core.evaluation import PairedTest, paired
+from agentark_core.paired_tests import PairedTest, paired
 from agentark_core.records import TurnKey, table_to_verdicts
 from agentark_core.rounds import solutions, vote, vote_label
 from agentark_core.stored import debate_runs, debate_store, latest_verdict_store, read_debates

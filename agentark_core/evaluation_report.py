@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agentark_core import markdown, page
-from agentark_core.evaluation import STUDENT, EvalReport, EvalRow, PairedTest, ScoreTest
+from agentark_core.evaluation import STUDENT, EvalReport, EvalRow
+from agentark_core.paired_tests import PairedTest, ScoreTest
 
 _WIDTH = 100
 _BAR = 14

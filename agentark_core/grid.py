@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentark_core import evaluation, published, reasoning, text_scores
+from agentark_core import evaluation, paired_tests, published, reasoning, text_scores
 from agentark_core.config import Cell, SweepConfig
-from agentark_core.evaluation import BASE, STUDENT, EvalReport, EvalRow, PairedTest
+from agentark_core.evaluation import BASE, STUDENT, EvalReport, EvalRow
+from agentark_core.paired_tests import PairedTest
 from agentark_core.reasoning import Reasoning
 from agentark_core.statistics import Estimate
 from agentark_core.text_scores import ScoreRow
@@ -93,7 +94,7 @@ def rows(
 
 def in_one_family(made: Sequence[GridRow]) -> tuple[GridRow, ...]:
     """The same with Holm's correction over all of them."""
-    tests = evaluation.in_family([row.difference for row in made])
+    tests = paired_tests.in_family([row.difference for row in made])
     return tuple(replace(row, difference=test) for row, test in zip(made, tests, strict=True))
 
 

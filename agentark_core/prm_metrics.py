@@ -16,7 +16,7 @@ import numpy as np
 
 from agentark_core.calibration import Bin, calibration
 from agentark_core.errors import DataError
-from agentark_core.evaluation import PairedTest, paired
+from agentark_core.paired_tests import PairedTest, paired
 from agentark_core.statistics import Array, Estimate, of_questions, share
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from agentark_core.errors import ConfigError, DataError
-from agentark_core.evaluation import BASE, STUDENT, Outcomes
+from agentark_core.evaluation import BASE, STUDENT
+from agentark_core.paired_tests import Outcomes
 from agentark_core.report.pairing import method_outcomes
 from agentark_core.seeds_view import BASE as FIXED
 from agentark_core.seeds_view import Arms

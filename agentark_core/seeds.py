@@ -83,7 +83,7 @@ def difference_over_seeds(a_S_Q: Outcomes, b_S_Q: Outcomes) -> OverSeeds:
     if a.shape[1] != b.shape[1]:
         raise DataError(f"{a.shape[1]} questions against {b.shape[1]}: both arms must answer the same ones")
     if len(a) == len(b) == 1:
-        raise DataError("one row against one row has no seeds to combine: compare them with evaluation.paired")
+        raise DataError("one row against one row has no seeds to combine: compare them with paired_tests.paired")
     arms = [_arm(outcomes) for outcomes in (a, b)]
     return _combined(arms[0].means_Q - arms[1].means_Q, arms, seeds=(len(a), len(b)), tested=True)
 

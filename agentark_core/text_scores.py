@@ -19,11 +19,12 @@ from typing import Any
 
 from agentark_core import markdown
 from agentark_core.config import BertScoreConfig
-from agentark_core.evaluation import ScoreTest, in_family, score_test, wilson
 from agentark_core.evaluation_report import p_text
 from agentark_core.ledger import atomic_write_text
 from agentark_core.mean_interval import Interval, mean_interval, show
+from agentark_core.paired_tests import ScoreTest, in_family, score_test
 from agentark_core.problems import CUT
+from agentark_core.statistics import wilson
 from agentark_core.text_metrics import LEADING, METRICS_VERSION
 from agentark_core.types import Problem
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from agentark_core import prompts
 from agentark_core.arkling import generator
 from agentark_core.chat import ChatFormat
-from agentark_core.evaluation import Outcomes
+from agentark_core.paired_tests import Outcomes
 from agentark_core.types import Problem
 from agentark_core.verify import Case, Verifier
 

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from agentark_core import prompts
 from agentark_core.arkling import generator, model_path
-from agentark_core.evaluation import Outcomes, paired, wilson
 from agentark_core.extraction import PROMPT_SCHEMA
-from agentark_core.statistics import paired_difference
+from agentark_core.paired_tests import Outcomes, paired
+from agentark_core.statistics import paired_difference, wilson
 from experiments.arkling_evaluation import evaluate
 
 ARMS: dict[str, dict[str, Any]] = {

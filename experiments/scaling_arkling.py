@@ -20,7 +20,7 @@ from typing import Any
 
 from agentark_core.arkling import generator, model_path
 from agentark_core.arkling.pretrain import pretrain
-from agentark_core.evaluation import wilson
+from agentark_core.statistics import wilson
 from experiments import runs
 from experiments.arkling_evaluation import greedy
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.arkling import generator, model_path
-from agentark_core.evaluation import Outcomes, paired, wilson
 from agentark_core.import_debates import import_file
+from agentark_core.paired_tests import Outcomes, paired
+from agentark_core.statistics import wilson
 from experiments import runs
 from experiments.arkling_evaluation import greedy
 

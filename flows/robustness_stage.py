@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.config import EvaluateConfig
-from agentark_core.evaluation import Outcomes
+from agentark_core.paired_tests import Outcomes
 from agentark_core.robustness import failures
 from agentark_core.stored import JudgeKey
 from flows import stage

@@ -13,8 +13,9 @@ from scipy.stats import binomtest
 
 from agentark_core.answers import majority
 from agentark_core.errors import DataError
-from agentark_core.evaluation import at_equal_tokens, compare, from_json, paired, to_json, with_equal_tokens
+from agentark_core.evaluation import at_equal_tokens, compare, from_json, to_json, with_equal_tokens
 from agentark_core.evaluation_report import equal_tokens, plot, render_markdown, render_text
+from agentark_core.paired_tests import paired
 from agentark_core.pass_at_k import Samples
 from agentark_core.statistics import detectable_difference, holm, mcnemar, newcombe, ratio, wilson
 from agentark_core.types import MethodResult

@@ -12,7 +12,7 @@ from test_card import HOSTILE, Page
 from test_sweep import config_of
 from test_text_scores import problem
 
-from agentark_core import evaluation, grid, grid_means, grid_view, text_scores
+from agentark_core import evaluation, grid, grid_means, grid_view, paired_tests, text_scores
 from agentark_core.grid import GridRow
 from agentark_core.reasoning import MeanPerplexity, Reasoning
 from agentark_core.statistics import share
@@ -103,7 +103,7 @@ def compared(**fields: Any) -> GridRow:
     """A cell whose student is right on 60 of 100 questions and its base on 50 of them."""
     student = {str(number): number < 60 for number in range(100)}
     base = {str(number): number < 50 for number in range(100)}
-    test = evaluation.paired(student, base)
+    test = paired_tests.paired(student, base)
     return row(n=100, accuracy=share(60, 100), base=share(50, 100), difference=test, **fields)
 
 

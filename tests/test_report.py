@@ -28,9 +28,10 @@ from agentark_core.arkling.corruption import wrong_solution
 from agentark_core.cli import app
 from agentark_core.config import DebateConfig
 from agentark_core.errors import ConfigError, DataError
-from agentark_core.evaluation import EqualTokens, EvalReport, ScoreTest
+from agentark_core.evaluation import EqualTokens, EvalReport
 from agentark_core.ledger import Store
 from agentark_core.page import Section, render_markdown
+from agentark_core.paired_tests import ScoreTest
 from agentark_core.problems import state_licence
 from agentark_core.qualities import QUALITIES, Agreement, Correlation
 from agentark_core.reasoning import MeanPerplexity, MeanScore, Rated

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from agentark_core import terminal
 from agentark_core.errors import DataError
-from agentark_core.evaluation import PairedTest, paired
 from agentark_core.harness.samples import Sample
+from agentark_core.paired_tests import PairedTest, paired
 
 SHOWN = 10
 

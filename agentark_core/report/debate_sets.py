@@ -14,8 +14,8 @@ from agentark_core import problems, records
 from agentark_core.answers import agreement
 from agentark_core.dynamics import Dynamics, dynamics
 from agentark_core.errors import DataError
-from agentark_core.evaluation import PairedTest, paired
 from agentark_core.ledger import Store
+from agentark_core.paired_tests import PairedTest, paired
 from agentark_core.pass_at_k import Samples, samples_of
 from agentark_core.rounds import RoundRow, flips, solutions, vote_label
 from agentark_core.stored import debate_store, latest_verdict_store, read_debates

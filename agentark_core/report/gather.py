@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentark_core import evaluation, reasoning, records, text_scores
+from agentark_core import evaluation, paired_tests, reasoning, records, text_scores
 from agentark_core.errors import ConfigError, DataError
-from agentark_core.evaluation import EvalReport, PairedTest
+from agentark_core.evaluation import EvalReport
 from agentark_core.load import summary
 from agentark_core.load.summary import LoadReport
+from agentark_core.paired_tests import PairedTest
 from agentark_core.reasoning import Reasoning
 from agentark_core.report import pairing
 from agentark_core.report.debate_sets import DebateSet, VoteSet, cost_of, debate_set, vote_set
@@ -173,11 +174,11 @@ def _students(home: Path, run: str, stated: Mapping[str, Any]) -> list[Student]:
         strategies = " + ".join(one["strategy"] for one in made.get("stages", [])) or "not stated"
         for row in report.rows:
             if row.name == evaluation.STUDENT:
-                test = evaluation.paired_or_none(own, of_other)
+                test = paired_tests.paired_or_none(own, of_other)
                 found.append(Student(run=path.parent.name, strategies=strategies, row=row, test=test))
             elif row.name == evaluation.BASE and path.parent.name == run:
                 found.append(Student(run=run, strategies="none (base student)", row=row))
-    tests = evaluation.in_family([one.test for one in found])
+    tests = paired_tests.in_family([one.test for one in found])
     return [replace(one, test=test) for one, test in zip(found, tests, strict=True)]
 
 

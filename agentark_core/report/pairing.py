@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agentark_core.errors import DataError
-from agentark_core.evaluation import Outcomes, PairedTest, in_family, paired_or_none
+from agentark_core.paired_tests import Outcomes, PairedTest, in_family, paired_or_none
 from agentark_core.records import table_to_verdicts
 from agentark_core.rounds import outcome
 from agentark_core.stored import debate_store, latest_verdict_store, read_debates

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from agentark_core import card_figures, evaluation_report
 from agentark_core.dynamics import Share
-from agentark_core.evaluation import EvalReport, PairedTest
+from agentark_core.evaluation import EvalReport
 from agentark_core.figures import BLUE, GREEN, ORANGE
 from agentark_core.load import view as load_view
 from agentark_core.page import Section, Table
+from agentark_core.paired_tests import PairedTest
 from agentark_core.report import behaviour, charts, load_chart, prose, provenance, sampling, step_scores
 from agentark_core.report.debate_sets import CurvePoint, DebateSet
 from agentark_core.report.gather import Facts

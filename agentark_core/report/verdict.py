@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agentark_core import evaluation_report
-from agentark_core.evaluation import EvalReport, EvalRow, PairedTest
+from agentark_core.evaluation import EvalReport, EvalRow
+from agentark_core.paired_tests import PairedTest
 from agentark_core.report import prose
 from agentark_core.report.debate_sets import DebateSet
 from agentark_core.report.gather import Facts

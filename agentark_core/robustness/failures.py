@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentark_core import markdown, page, terminal
-from agentark_core.errors import DataError
-from agentark_core.evaluation import Outcomes, PairedTest, in_family, paired
 from agentark_core.evaluation_report import test_cells
+from agentark_core.paired_tests import Outcomes, PairedTest, in_family, paired_or_none
 from agentark_core.robustness.perturbations import PERTURBATIONS
 from agentark_core.statistics import Estimate, Judgement, below, detectable_drop, share, unpaired
 
@@ -90,10 +89,6 @@ def _row(clean: Outcomes, asked: Asked) -> Failures:
     right_clean = sum(before is True for before, _ in both)
     broke = sum(before is True and after is False for before, after in both)
     rate = share(broke, right_clean) if right_clean else None
-    try:
-        test = paired(asked.outcomes, clean)
-    except DataError:
-        test = None
     return Failures(
         name=asked.name,
         asked=len(asked.outcomes),
@@ -103,7 +98,7 @@ def _row(clean: Outcomes, asked: Asked) -> Failures:
         mended=sum(before is False and after is True for before, after in both),
         rate=rate,
         judgement=judge(rate),
-        test=test,
+        test=paired_or_none(asked.outcomes, clean),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agentark_core.evaluation import paired_or_none
+from agentark_core.paired_tests import paired_or_none
 from agentark_core.training import sft_data
 
 

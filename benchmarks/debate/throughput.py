@@ -17,7 +17,8 @@ from typing import Any
 
 from agentark_core import answers
 from agentark_core.config import DebateConfig, SamplingConfig
-from agentark_core.evaluation import paired, wilson
+from agentark_core.paired_tests import paired
+from agentark_core.statistics import wilson
 from agentark_core.types import Debate
 
 from . import figures, runs
