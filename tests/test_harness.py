@@ -25,9 +25,10 @@ from agentark_core.errors import ConfigError, DataError, EmptyDataset, ModelErro
 from agentark_core.harness import environment
 from agentark_core.harness.agreement import agreement, render
 from agentark_core.harness.export import evaluated
-from agentark_core.harness.run import find_student, summary
+from agentark_core.harness.run import summary
 from agentark_core.harness.samples import Sample, read_samples, write_samples
 from agentark_core.harness.task import write_task
+from agentark_core.named_model import find_model
 from agentark_core.records import verdicts_to_table
 from agentark_core.registry_view import find_version, register_student
 from agentark_core.statistics import wilson
@@ -148,17 +149,17 @@ def test_a_registered_student_whose_files_changed_is_not_evaluated_under_its_nam
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     home = tmp_path / "home"
     folder = registered(home, tmp_path / "a student, v=1")
-    found = find_student("agentark-student@candidate", home=home)
+    found = find_model("agentark-student@candidate", home=home)
     assert (found.label, found.folder) == ("agentark-student-1", folder)
-    assert find_student(str(folder), home=home).folder == folder
-    assert find_student("arkling:student", home=home).label == "arkling-student"
+    assert find_model(str(folder), home=home).folder == folder
+    assert find_model("arkling:student", home=home).label == "arkling-student"
     with (folder / "config.json").open("a") as stream:
         stream.write("\n")
     with pytest.raises(ModelError, match="agentark-student 1 was registered with .* the files were changed"):
-        find_student("agentark-student", home=home)
+        find_model("agentark-student", home=home)
     (folder / "model.py").write_text("")
     with pytest.raises(ModelError, match="code in a model directory"):
-        find_student("agentark-student", home=home)
+        find_model("agentark-student", home=home)
 
 
 def label(turn: Turn, problem: Problem) -> VerdictLabel:

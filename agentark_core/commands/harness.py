@@ -37,8 +37,9 @@ def lm_eval(
     The student's chat template is applied. Example: `agentark lm-eval agentark-student@candidate --tasks arkling,gsm8k`
     """
     from agentark_core.harness import run
+    from agentark_core.named_model import find_model
 
-    student = run.find_student(model, home=home)
+    student = find_model(model, home=home)
     made = run.evaluate(
         student,
         tasks=[task.strip() for task in tasks.split(",") if task.strip()],

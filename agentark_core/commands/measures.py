@@ -142,10 +142,10 @@ def prm_metrics(
     calibration, each with n and a 95 % interval, on the questions that did not choose the threshold.
     """
     from agentark_core import prm_view
-    from agentark_core.harness.run import find_student
+    from agentark_core.named_model import find_model
 
     found = prm_view.evaluate(
-        find_student(model, home=home).folder, files, wording=wording, selection=selection, seed=seed
+        find_model(model, home=home).folder, files, wording=wording, selection=selection, seed=seed
     )
     typer.echo(prm_view.render(found))
     if out is not None:
