@@ -6,10 +6,12 @@ import contextlib
 import json
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import REPOSITORY
 from prm_helpers import resolved as prm_resolved
 from sft_helpers import metrics, resolved, weighted_examples, write_examples
 from training_jobs import Job, Process, start_group
@@ -26,6 +28,27 @@ SHORT: dict[str, dict[str, Any]] = {
     "prm": {"stage1": {"epochs": 0.3}, "stage2": {"epochs": 1}, "micro_batch_size": 2, "save_steps": 2},
     "grpo": {"epochs": 0.5, "iterations": 2, "micro_batch_size": 8, "save_steps": 2, "watch_prompts": 4},
 }
+
+
+@pytest.fixture
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Ray cluster of two nodes with a CPU each, joined through RAY_ADDRESS."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from agentark_core.cluster import ray_cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    node = {"num_cpus": 1, "object_store_memory": 2**27, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=node)
+    nodes.add_node(num_cpus=1, object_store_memory=2**27)
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+    monkeypatch.setattr(ray_cluster, "_watch_head", lambda address: None)  # would end the tests with their cluster
+    ray_cluster.connect()
+    assert len(ray.nodes()) == 2
+    yield
+    ray.shutdown()
+    nodes.shutdown()
 
 
 def tensors(model: Path) -> dict[str, Any]:
@@ -75,9 +98,9 @@ def test_offload_changes_where_the_optimizer_works_and_not_what_it_learns(job: J
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("two_nodes")
 @pytest.mark.parametrize("job", ["sft"], indirect=True)
-def test_two_processes_under_zero2_on_ray_learn_what_one_process_learns(job: Job, tmp_path: Path) -> None:
+def test_two_processes_on_two_nodes_of_ray_learn_under_zero2_what_one_process_learns(job: Job, tmp_path: Path) -> None:
     from agentark_core.cluster.ray_train import train
 
     weighted = write_examples(tmp_path / "weighted.parquet", weighted_examples(40))

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -174,6 +175,10 @@ class PolicyTrainer(Guarded, GRPOTrainer):
         """Why the watch ended the run."""
         self._totals: list[float | None] = []
         """Rewards of the rollout batch of this process."""
+        self._asked: list[Asked] = []
+        """What the rollout batch of this process answers."""
+        self._scoring = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
+        self._rewarded: Future[list[Reward]] | None = None
         self._rollout_rewards: list[float] = []
         """Mean rewards of the rollout batches since the last look."""
         super().__init__(reward_funcs=[self._rewards], **kwargs)
@@ -194,6 +199,7 @@ class PolicyTrainer(Guarded, GRPOTrainer):
         # A resumed run samples (with transformers) what the unbroken one would have.
         name = f"{self.args.seed} {self.state.global_step} {self.args.process_index}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+        self._asked = [self._prompts[row["row"]] for row in inputs]
         try:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         except RuntimeError as error:
@@ -209,6 +215,12 @@ class PolicyTrainer(Guarded, GRPOTrainer):
         if self._held_out and not self.looks:  # the base, before the first step
             self._look()
         return output
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        found = super()._generate(prompts)
+        # The reward model and the verifier work while this thread computes log-probabilities.
+        self._rewarded = self._scoring.submit(self._reward, self._asked, found[1], group_size=self._config.group_size)
+        return found
 
     def _add_advantages(self, output: dict[str, Any]) -> None:
         """Put the advantages of the rollout batch into it: one of a completion, (B,), or of each token, (B, T)."""
@@ -234,15 +246,10 @@ class PolicyTrainer(Guarded, GRPOTrainer):
                 "weights than the trainer (a sync was lost), or its number format is too coarse"
             )
 
-    def _rewards(self, completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
-        """TRL's reward function: one call for the whole rollout batch of this process. Groups lie whole in it."""
-        asked = [
-            Asked(problem_id=p, prompt=prompt, gold=gold, task=task)
-            for p, prompt, gold, task in zip(
-                columns["problem_id"], columns["prompts"], columns["gold"], columns["task"], strict=True
-            )
-        ]
-        rewards = self._reward(asked, completion_ids, group_size=self._config.group_size)
+    def _rewards(self, *, log_metric: Callable[[str, float], None], **columns: Any) -> list[float | None]:
+        """TRL's reward function: what was begun for the whole rollout batch of this process. Groups lie whole in it."""
+        assert self._rewarded is not None
+        rewards = self._rewarded.result()
         self._totals = [reward.total for reward in rewards]
         counts = torch.tensor(
             [sum(map(no_variance, self._groups())), self._totals.count(None)],
@@ -255,7 +262,7 @@ class PolicyTrainer(Guarded, GRPOTrainer):
         for term in ("process", "outcome", "format"):
             for reward in rewards:
                 if (value := getattr(reward, term)) is not None:
-                    columns["log_metric"](term, value)
+                    log_metric(term, value)
         return self._totals
 
     def _reward(self, asked: Sequence[Asked], completion_ids: list[list[int]], *, group_size: int) -> list[Reward]:
