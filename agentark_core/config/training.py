@@ -22,6 +22,9 @@ class TrainingSection(Section):
         description="What DeepSpeed keeps in CPU memory: the optimizer's states and step, or the weights too "
         "(zero_stage 3). Slower.",
     )
+    gradient_checkpointing: bool | None = Field(
+        None, description="Recompute activations in the backward pass: less memory, a third more time; null: on a GPU."
+    )
     num_workers: int = Field(1, ge=1, description="Processes in the DeepSpeed group.")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for one process.")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs for one process; 0 trains on CPU.")
@@ -61,9 +64,6 @@ class SFTConfig(TrainingSection):
     )
     attention: Literal["sdpa", "flash_attention_2"] = Field(
         "sdpa", description="flash_attention_2: GPU only, needs the package flash-attn; pays with packing."
-    )
-    gradient_checkpointing: bool | None = Field(
-        None, description="Recompute activations in the backward pass: less memory, a third more time; null: on a GPU."
     )
     lora: LoRAConfig | None = Field(None, description="Train low-rank adapters; null trains all weights.")
     liger: bool = Field(False, description="Liger's fused kernels: GPU only, needs the package liger-kernel.")

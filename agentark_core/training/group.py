@@ -138,7 +138,7 @@ def trainer_arguments(
         "warmup_steps": math.ceil(config.warmup_ratio * steps),
         "weight_decay": config.weight_decay,
         "bf16": False,  # mixed precision is DeepSpeed's: torch_autocast
-        "gradient_checkpointing": on_gpu,
+        "gradient_checkpointing": on_gpu if config.gradient_checkpointing is None else config.gradient_checkpointing,
         "optim": "adamw_torch",
         "deepspeed": deepspeed_config(config, on_gpu=on_gpu),
         "use_cpu": not on_gpu,

@@ -141,7 +141,7 @@ def _learning(shape: Shape, config: Config, *, trained: int, rows: int) -> Memor
     if shape.sandwich:
         factor_h, factor_q = factor_h + 16, factor_q + (2 if mixed else 0)
     layer = factor_h * shape.hidden + factor_i * shape.mlp + factor_q * query
-    checkpointing = not isinstance(config, SFTConfig) or config.gradient_checkpointing is not False
+    checkpointing = config.gradient_checkpointing is not False
     # Frozen layers keep nothing: the graph begins at the first that learns.
     layers = 1 if trained == shape.layer else shape.layers
     tile = TILE if has_head else 0
@@ -195,12 +195,11 @@ def remedies(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0
     while wider < 64 and batch % (2 * wider) == 0:
         wider *= 2
     rows = {"micro_batch_size": 1}
-    cheap: list[dict[str, Any]] = [rows, {"zero_stage": 3}]
-    together: dict[str, Any] = {**rows, "zero_stage": 3}
+    recompute = {"gradient_checkpointing": True} if config.gradient_checkpointing is False else {}
+    cheap: list[dict[str, Any]] = [recompute, rows, {"zero_stage": 3}]
+    together: dict[str, Any] = {**rows, "zero_stage": 3, **recompute}
     dear: list[dict[str, Any]] = []
     if isinstance(config, SFTConfig):
-        cheap.insert(0, {"gradient_checkpointing": True})
-        together["gradient_checkpointing"] = True
         dear = [{**together, "zero_stage": 2, "offload": "none", "lora": LoRAConfig()}]
     elif isinstance(config, GRPOConfig):
         all_cheap = {**together, "num_workers": wider}

@@ -36,18 +36,15 @@ def build_trainer(
     """The trainer of one job: steps optimiser steps over rows (sft_data.tokenise), in this process's group."""
     disable_progress_bar()
     config = job.config
-    shared = group.trainer_arguments(
-        config,
-        output=job.output / "checkpoints",
-        steps=steps,
-        accumulation=job.accumulation,
-        learning_rate=config.learning_rate,
-        on_gpu=on_gpu,
-    )
-    if config.gradient_checkpointing is not None:
-        shared["gradient_checkpointing"] = config.gradient_checkpointing
     arguments = TRLConfig(
-        **shared,
+        **group.trainer_arguments(
+            config,
+            output=job.output / "checkpoints",
+            steps=steps,
+            accumulation=job.accumulation,
+            learning_rate=config.learning_rate,
+            on_gpu=on_gpu,
+        ),
         lr_scheduler_type="cosine",
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},  # rows come tokenised, with labels
