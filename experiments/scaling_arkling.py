@@ -1,13 +1,14 @@
-"""How a student's accuracy grows with the data, with its size and with the number of agents that debate.
+"""How a student's accuracy grows with the data, the steps, its size and the number of agents that debate.
 
     python -m experiments.scaling_arkling --home HOME --questions 5000 --seeds 0 1 2
 
 Like the paper's Figures 4 and 5, with the share of the debate's own accuracy that a student keeps. The shipped teacher
 debates (5 agents, 2 rounds, stopped when all agree) 1/8, 1/4, 1/2 and all of the questions; each set teaches the
-shipped student and one of half its size (pretrained here likewise). The agents' curve: 5, 10 and 20 agents on
---agent-questions, all traces that are right at the end, in one debate or in debates of five: the shipped teacher has
-learned to read five solutions, not more. Greedy answers on the same test questions, beside the debate
-and one sampled answer of the teacher on them. 95 % Wilson intervals. Writes scaling.json and scaling.png to HOME.
+shipped student and one of half its size (pretrained here likewise). The steps' curve: more and fewer passes over all of
+them. The agents' curve: 5, 10 and 20 agents on --agent-questions, all traces that are right at the end, in one debate
+or in debates of five: the shipped teacher has learned to read five solutions, not more. Greedy answers on the same test
+questions, beside the debate and one sampled answer of the teacher on them. 95 % intervals: of one seed Wilson's, of
+several those of seeds_view.py. Writes scaling.json, scaling.md and scaling.png to HOME.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from agentark_core import seeds_view
 from agentark_core.arkling import generator, model_path
 from agentark_core.arkling.pretrain import pretrain
 from agentark_core.statistics import wilson
@@ -26,7 +30,9 @@ from experiments.arkling_evaluation import greedy
 
 DEBATE = {"num_agents": 5, "num_rounds": 2, "quorum": 1.0}
 SHARES = (8, 4, 2, 1)
+EPOCHS = (1, 2, 4, 8)
 AGENTS = (5, 10, 20)
+CURVES = ("data", "steps", "agents")
 SERIES = {"student": "tab:blue", "small": "tab:orange"}
 SMALL_TOKENS = 3_100_000
 """What the shipped student was trained on."""
@@ -40,8 +46,7 @@ def main() -> None:
     parser.add_argument("--agent-questions", type=int, default=1250, help="distil questions of the agents' curve")
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=float, nargs="+", default=[2], help="passes over the data")
-    parser.add_argument("--curves", nargs="+", choices=("data", "agents"), default=["data", "agents"])
+    parser.add_argument("--curves", nargs="+", choices=CURVES, default=list(CURVES))
     given = parser.parse_args()
     given.home.mkdir(parents=True, exist_ok=True)
     students = {"student": runs.STUDENT, "small": {"path": str(small_student(given.home)), "prompts": "arkling"}}
@@ -49,12 +54,15 @@ def main() -> None:
     for name, path in (("student", model_path("student")), ("small", Path(students["small"]["path"]))):
         table.append({"curve": "base", "student": name, **score(path, given)})
     for seed in given.seeds:
-        for epochs in given.epochs:
-            for share in SHARES if "data" in given.curves else ():
-                for name, student in students.items():
-                    asked = given.questions // share
-                    point = {"curve": "data", "student": name, "questions": asked, "epochs": epochs, "seed": seed}
-                    table.append(learned(point, student=student, debate=DEBATE, given=given))
+        for share in SHARES if "data" in given.curves else ():
+            for name, student in students.items():
+                asked = given.questions // share
+                point = {"curve": "data", "student": name, "questions": asked, "epochs": 2, "seed": seed}
+                table.append(learned(point, student=student, debate=DEBATE, given=given))
+        for epochs in EPOCHS if "steps" in given.curves else ():
+            asked = given.questions
+            point = {"curve": "steps", "student": "student", "questions": asked, "epochs": epochs, "seed": seed}
+            table.append(learned(point, student=runs.STUDENT, debate=DEBATE, given=given))
         for agents in AGENTS if "agents" in given.curves else ():
             for name, student in students.items():
                 for groups in sorted({1, agents // 5}):
@@ -64,7 +72,42 @@ def main() -> None:
                     more = {"agents": agents, "groups": groups}
                     table.append(learned(point | more, student=student, debate=debate, given=given, groups=groups))
         (given.home / "scaling.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+        (given.home / "scaling.md").write_text(over_seeds(table), encoding="utf-8")
         plot(table, given.home / "scaling.png")
+    print(over_seeds(table))
+
+
+def over_seeds(table: list[dict[str, Any]]) -> str:
+    """Markdown: every point over its seeds, and the differences from the base and between neighbours on a curve."""
+    outcomes: dict[str, list[list[bool]]] = {}
+    neighbours, last = [], {}
+    for row in table:
+        if "outcomes" not in row:
+            continue
+        name = arm(row)
+        outcomes.setdefault(name, []).append([outcome == "1" for outcome in row["outcomes"]])
+        line = (row["curve"], row["student"], row.get("groups", 1) > 1)
+        if row["curve"] != "base":
+            if line in last and [name, last[line]] not in neighbours and len(outcomes[name]) == 1:
+                neighbours.append([name, last[line]])
+            last[line] = name
+    arms = {name: np.array(found, float) for name, found in outcomes.items()}
+    return seeds_view.render_markdown({"test": arms}, seeds_view.differences({"test": arms}, neighbours))
+
+
+def arm(row: dict[str, Any]) -> str:
+    """The name of a point, the same for all seeds."""
+    size = "small: " if row["student"] == "small" else ""
+    match row["curve"]:
+        case "base":
+            return f"{size}base"
+        case "data":
+            return f"{size}{row['questions']:,} questions"
+        case "steps":
+            return f"{size}{row['questions']:,} questions, epochs: {row['epochs']}"
+        case _:
+            groups = row["groups"]
+            return f"{size}{row['agents']} agents" + (f" in {groups} debates" if groups > 1 else "")
 
 
 def small_student(home: Path) -> Path:
@@ -101,7 +144,7 @@ def learned(
     groups: int = 1,
 ) -> dict[str, Any]:
     """One point of a curve; groups: debates of each question, each of a seed of its own."""
-    agents, epochs, seed = debate["num_agents"], point["epochs"], point["seed"]
+    agents, seed = debate["num_agents"], point["seed"]
     name = f"debate-{agents}-{debate['quorum']:g}".replace(".", "_")
     traces = [
         runs.debated(
@@ -110,12 +153,12 @@ def learned(
         for group in range(groups)
     ]
     model = runs.distilled(
-        f"{point['curve']}-{point['student']}-{point['questions']}-{agents}x{groups}-{epochs:g}-{seed}",
+        f"{point['curve']}-{point['student']}-{point['questions']}-{agents}x{groups}-{point['epochs']}-{seed}",
         traces=traces,
         home=given.home,
         student=student,
-        examples={"max_per_problem": 2} if point["curve"] == "data" else {},
-        sft={**runs.SFT, "epochs": epochs, "seed": seed},
+        examples={} if point["curve"] == "agents" else {"max_per_problem": 2},
+        sft={**runs.SFT, "epochs": point["epochs"], "seed": seed},
     )
     return {**point, **score(model, given, label=str(point))}
 
@@ -126,19 +169,20 @@ def score(model: Path, given: argparse.Namespace, *, label: str = "") -> dict[st
     right, n = sum(outcome is True for outcome in outcomes.values()), len(outcomes)
     low, high = wilson(right, n)
     print(f"{label or model} {100 * right / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]", flush=True)
-    return {"accuracy": right / n, "low": low, "high": high, "n": n}
+    told = "".join("1" if outcomes[key] else "0" for key in sorted(outcomes))
+    return {"accuracy": right / n, "low": low, "high": high, "n": n, "outcomes": told}
 
 
 def plot(table: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy over questions and over agents; every seed is a point, the lines go through their means."""
+    """Accuracy over questions, epochs and agents; every seed is a point, the lines go through their means."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 2, sharey=True)
+    axes = figure.subplots(1, 3, sharey=True)
     lines = {row["curve"]: row for row in table if row["curve"] in ("teacher debate", "teacher single")}
-    for axis, curve, key in ((axes[0], "data", "questions"), (axes[1], "agents", "agents")):
+    for axis, curve, key in zip(axes, CURVES, ("questions", "epochs", "agents"), strict=True):
         ticks = sorted({row[key] for row in table if row["curve"] == curve})
         if not ticks:
             continue
@@ -162,7 +206,7 @@ def plot(table: list[dict[str, Any]], path: Path) -> None:
             axis.annotate(name, (0.02, 100 * row["accuracy"] + 1), xycoords=("axes fraction", "data"), fontsize=8)
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-        axis.set_xlabel({"data": "debated questions", "agents": "agents"}[curve])
+        axis.set_xlabel({"data": "debated questions", "steps": "epochs", "agents": "agents"}[curve])
         axis.set_ylim(0, 100)
         axis.grid(alpha=0.3)
         axis.legend(loc="lower right", fontsize=8)
