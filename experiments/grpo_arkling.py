@@ -1,11 +1,12 @@
 """GRPO and PPO of the shipped arkling student on equal rollouts: exact process rewards, and the outcome alone.
 
-    python -m experiments.grpo_arkling --out /tmp/grpo --prompts 800 --test 800 --seeds 2
+    python -m experiments.grpo_arkling --out /tmp/grpo --prompts 800 --test 1000 --seeds 3
 
 Arms: `process` (GRPO, mean of exact step checks), `process min`, `outcome` (verified answer alone, the control), `ppo`
 and `ppo outcome` (the same rewards, advantages from a learned value function). Each trains on the same `distil`
 questions in the same order, as many samples of each, and is evaluated on the same `test` questions: greedy accuracy,
-accuracy of one sample at temperature 1, and the share of greedy answers whose every step is right. All intervals 95 %.
+accuracy of one sample at temperature 1, and the share of greedy answers whose every step is right. Of several seeds
+means and paired differences, as of experiments.seeds_table, which reads outcomes.json. All intervals 95 %.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from agentark_core import prompts
 from agentark_core.arkling import generator, model_path
 from agentark_core.extraction import PROMPT_SCHEMA
 from agentark_core.paired_tests import Outcomes, paired
-from agentark_core.statistics import paired_difference, wilson
+from agentark_core.seeds_view import differences, render_text
+from agentark_core.statistics import wilson
+from experiments import seeds_table
 from experiments.arkling_evaluation import evaluate
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -50,39 +53,32 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--learning-rate", type=float, default=3e-5)
     parser.add_argument("--beta", type=float, default=0.02)
-    parser.add_argument("--test", type=int, default=800, help="test questions")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--test", type=int, default=1000, help="test questions")
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     tests = generator.problems("test", limit=options.test)
     base = evaluate(model_path("student"), tests)
     show("base", base, base=base)
-    found: dict[str, list[dict[str, Outcomes]]] = {arm: [] for arm in options.arms}
+    file = options.out / "outcomes.json"
+    table = [row("base", None, base)]
     for seed in range(options.seeds):
         for arm in options.arms:
             result = train(arm, options, seed=seed)
-            found[arm].append(evaluate(Path(result["model"]), tests))
-            show(f"{arm}, {seed}", found[arm][-1], base=base)
+            answers = evaluate(Path(result["model"]), tests)
+            show(f"{arm}, {seed}", answers, base=base)
             print(f"    {json.dumps({k: v for k, v in result.items() if k != 'model'})}", flush=True)
-            (options.out / "outcomes.json").write_text(json.dumps(found), encoding="utf-8")
-        for one, other in PAIRS:
-            if one in found and other in found:
-                contrast(one, found[one], other, found[other])
+            table.append(row(arm, seed, answers))
+            file.write_text(json.dumps(table), encoding="utf-8")
+    pairs = [pair for pair in PAIRS if set(pair) <= set(options.arms)] if options.seeds > 1 else []
+    splits = seeds_table.read(file)
+    print(render_text(splits, differences(splits, pairs)))
 
 
-def contrast(one: str, answers: list[dict[str, Outcomes]], other: str, others: list[dict[str, Outcomes]]) -> None:
-    """Difference of two arms in points over all seeds, with a bootstrap interval over questions."""
-    for what in answers[0]:
-        shares = [
-            [sum(outcomes[what][q] is True for outcomes in arm) / len(arm) for q in answers[0][what]]
-            for arm in (answers, others)
-        ]
-        found = paired_difference(*shares)
-        print(
-            f"{one} minus {other}, {len(answers)} seeds, {what:8} {100 * found.value:+.1f} "
-            f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]",
-            flush=True,
-        )
+def row(arm: str, seed: int | None, answers: dict[str, Outcomes]) -> dict[str, Any]:
+    """What seeds_table reads."""
+    told = {what: "".join("1" if found[key] else "0" for key in sorted(found)) for what, found in answers.items()}
+    return {"arm": arm, "seed": seed, **{what: {"outcomes": outcomes} for what, outcomes in told.items()}}
 
 
 def train(arm: str, options: argparse.Namespace, *, seed: int) -> dict[str, Any]:
