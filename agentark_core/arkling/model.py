@@ -11,12 +11,13 @@ from agentark_core.types import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-ModelName = Literal["teacher", "student", "small"]
-"""small: a student of half the size, not shipped; experiments make it."""
+ModelName = Literal["teacher", "student", "small", "large"]
+"""small, large: of half and of twice the student's size, not shipped; experiments make them."""
 
 SIZES: dict[str, dict[str, int]] = {
     "teacher": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4},
     "student": {"hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "large": {"hidden_size": 144, "intermediate_size": 432, "num_hidden_layers": 4, "num_attention_heads": 4},
     "small": {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 4, "num_attention_heads": 2},
 }
 

@@ -37,7 +37,7 @@ EMBEDDING_LR = 3e-3
 WARMUP, DECAY_FROM = 0.02, 0.3
 SAMPLE_AT = 0.5
 CHECKPOINT_S = 120.0
-STOP_AT: dict[ModelName, float] = {"teacher": 1.0, "student": 0.7, "small": 0.7}
+STOP_AT: dict[ModelName, float] = {"teacher": 1.0, "student": 0.7, "small": 0.7, "large": 1.0}
 """Share of the schedule that is run. A student stopped before its rate has decayed can still be moved by fine-tuning:
 fully decayed (4M tokens) it gained 2 to 4 points from 2,489 debate traces, see docs/LOG.md."""
 NUM_SAMPLED, SAMPLES_EACH = 2000, 6
