@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from agentark_core.arkling import formats, generator
 from agentark_core.arkling.batches import Curriculum, Row, mixture, pool_rows
 from agentark_core.arkling.formats import Sampled
-from agentark_core.arkling.model import ModelName, generate, new_model
+from agentark_core.arkling.model import SIZES, ModelName, generate, new_model
 from agentark_core.arkling.tokenizer import build
 from agentark_core.errors import ConfigError
 from agentark_core.statistics import wilson
@@ -251,7 +251,7 @@ def write(out: Path, net: Any, tokenizer: PreTrainedTokenizerFast, record: dict[
 def main(argv: list[str] | None = None) -> int:
     """Command line of `python -m agentark_core.arkling.pretrain`; returns the exit code."""
     parser = argparse.ArgumentParser(prog="arkling pretrain", description="Pretrain an embedded model from scratch.")
-    parser.add_argument("--model", choices=("teacher", "student", "small"), required=True)
+    parser.add_argument("--model", choices=tuple(SIZES), required=True)
     parser.add_argument("--out", type=Path, required=True, help="model directory to write")
     parser.add_argument("--tokens", type=int, required=True, help="training tokens")
     parser.add_argument("--seed", type=int, default=0)
