@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--questions", type=int, default=2500, help="distil questions that are debated")
     parser.add_argument("--test", type=int, default=1000, help="questions of each test split")
-    parser.add_argument("--splits", nargs="+", default=["test", "ood"])
+    parser.add_argument("--splits", nargs="+", default=["test", "ood", "longer", "unseen"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     given = parser.parse_args()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,22 +46,40 @@ def test_held_out_values_occur_only_in_ood() -> None:
     rng = random.Random(0)
     for _ in range(2000):
         spec = generator.draw(rng, "train")
-        name, value = FAMILIES[spec.family].held_out
-        assert spec.params[name] != value
+        family = FAMILIES[spec.family]
+        assert family.held_out and spec.params[family.held_out[0]] != family.held_out[1]
     for problem_spec, _ in zip(generator.specs("ood"), range(500), strict=False):
-        name, value = FAMILIES[problem_spec.family].held_out
+        held_out = FAMILIES[problem_spec.family].held_out
+        assert held_out is not None
+        name, value = held_out
         symmetric = FAMILIES[problem_spec.family].symmetric
         assert value in [problem_spec.params[n] for n in (symmetric if name in symmetric else name)]
 
 
-def test_every_path_of_every_family_reaches_the_gold_with_checked_steps() -> None:
+def test_families_that_no_training_has_are_splits_of_their_own_in_words_that_the_models_know() -> None:
+    vocabulary = json.loads((model_path("student") / "tokenizer.json").read_text())["model"]["vocab"]
+    rng = random.Random(2)
+    drawn = {generator.draw(rng, split).family for split in generator.SPLITS[:5] for _ in range(60)}
+    for name, family in FAMILIES.items():
+        assert (name in drawn) == (not family.split)
+        for wording in family.wordings:
+            words = re.findall(r"[A-Za-z]+", re.sub(r"\{\w+\}", " ", wording))
+            assert all("\u0120" + word in vocabulary for word in words), wording
+        if family.split == "longer":
+            learned = FAMILIES[name.removeprefix("longer ")]
+            assert min(map(len, family.paths)) == min(map(len, learned.paths)) + 1
+
+
+@pytest.mark.parametrize("split", ["train", "longer", "unseen"])
+def test_every_path_of_every_family_reaches_the_gold_with_checked_steps(split: generator.Split) -> None:
     rng = random.Random(1)
-    seen = {name: 0 for name in FAMILIES}
+    whole = split if split in ("longer", "unseen") else ""
+    seen = {name: 0 for name, family in FAMILIES.items() if family.split == whole}
     while min(seen.values()) < 40:
-        spec = generator.draw(rng, "train")
+        spec = generator.draw(rng, split)
         seen[spec.family] += 1
         texts, asked = generator.solutions(spec), generator.question(spec, rng)
-        assert len(FAMILIES[spec.family].paths) >= 3
+        assert len(FAMILIES[spec.family].paths) >= 2 + (whole != "unseen")
         assert len({generator.parse_solution(text) for text in texts}) == 1
         for text in texts:
             checks = generator.check_steps(asked, text)

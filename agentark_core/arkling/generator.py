@@ -8,7 +8,8 @@ Example: family `bags`, values (22, 11, 9, 198)
     \\boxed{199}
 
 Splits are disjoint by construction: a problem's canonical key (family and parameters, without names and wording)
-decides its split. Held-out parameter values form `ood`; the hash of the key decides the rest.
+decides its split. Held-out parameter values form `ood`, families that are never trained on `longer` and `unseen`; the
+hash of the key decides the rest.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from agentark_core.types import Problem
 GENERATOR_VERSION = "1"
 MAX_RESULT = 499
 
-Split = Literal["train", "validation", "distil", "test", "ood"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "distil", "test", "ood")
+Split = Literal["train", "validation", "distil", "test", "ood", "longer", "unseen"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "distil", "test", "ood", "longer", "unseen")
 
 _SYMBOL = {"+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y}
 _LINE = re.compile(r"Step (\d{1,3}): (\d{1,9}) ([-+*/]) (\d{1,9}) = (\d{1,9})")
@@ -65,8 +66,12 @@ class Spec:
     @property
     def split(self) -> Split:
         """The one split that this problem belongs to."""
-        name, value = FAMILIES[self.family].held_out
-        symmetric = FAMILIES[self.family].symmetric
+        family = FAMILIES[self.family]
+        if family.split:
+            return family.split
+        assert family.held_out is not None, family
+        name, value = family.held_out
+        symmetric = family.symmetric
         params = self.params
         if any(params[n] == value for n in (symmetric if name in symmetric else name)):
             return "ood"
@@ -200,11 +205,11 @@ def _wordings() -> list[tuple[str, str, re.Pattern[str]]]:
 
 def draw(rng: random.Random, split: Split) -> Spec:
     """One usable problem of the split (repeats are possible over many draws)."""
-    families = list(FAMILIES.values())
-    family = rng.choice(families)
+    whole = split if split in ("longer", "unseen") else ""
+    family = rng.choice([family for family in FAMILIES.values() if family.split == whole])
     while True:
         values = {name: rng.randint(low, high) for name, (low, high) in family.ranges.items()}
-        if split == "ood":
+        if split == "ood" and family.held_out:
             values[family.held_out[0]] = family.held_out[1]
         spec = Spec(family.name, tuple(values.values()))
         if spec.split == split and solve(spec) is not None:

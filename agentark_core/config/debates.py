@@ -36,7 +36,11 @@ class ProblemsConfig(Section):
         "by their names), or glob. Not used by arkling.",
     )
     dataset: Name | None = Field(None, description="Name of the data set in ids and reports; default: the source.")
-    split: Literal["train", "distil", "test", "ood"] = Field("train", description="Split; arkling generates by split.")
+    split: Literal["train", "distil", "test", "ood", "longer", "unseen"] = Field(
+        "train",
+        description="Split; arkling generates by split: ood has parameter values, longer one step and unseen families "
+        "that no training has.",
+    )
     limit: int = Field(0, ge=0, description="Take at most this many questions; 0 takes all (arkling needs a number).")
     offset: int = Field(0, ge=0, description="Skip this many questions first.")
     question_column: str = Field("question", description="`file` only: column with the question.")
