@@ -32,6 +32,7 @@ from agentark_core.prm_metrics import Scored
 from agentark_core.step_labels import exact_labels
 from agentark_core.stored import read_debates
 from agentark_core.types import Debate, Problem, Turn, Verdict
+from experiments import runs
 
 TEMPERATURE = 0.9
 LOSSES = ("contrastive", "bce")
@@ -59,7 +60,11 @@ def main() -> None:
         "--held-out", type=int, default=500, help="test questions to sample solutions of, without --run"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for samples, models and results")
-    parser.add_argument("--base", default="student", help="what the models start from: student, teacher or a folder")
+    parser.add_argument(
+        "--base",
+        default="student",
+        help="what the models start from: student, teacher, small, large (pretrained into --out first) or a folder",
+    )
     parser.add_argument("--source", choices=("teacher", "generated"), default="teacher", help="whose solutions")
     parser.add_argument("--questions", type=int, default=1500, help="distil questions to train on")
     parser.add_argument("--samples", type=int, default=6, help="solutions of each")
@@ -192,10 +197,12 @@ def train(examples: Path, *, loss: str, seed: int, options: argparse.Namespace) 
         "dtype": "float32",
         "seed": seed,
     }
-    base = Path(options.base)
-    folder = options.out / f"{options.source}-{base.name}-{loss}-{options.temperature}-{seed}"
+    if options.base in runs.PRETRAINING:
+        model = runs.pretrained(options.base, folder=options.out)
+    else:
+        model = Path(options.base) if Path(options.base).is_dir() else model_path(options.base)
+    folder = options.out / f"{options.source}-{model.name}-{loss}-{options.temperature}-{seed}"
     folder.mkdir(exist_ok=True)
-    model = base if base.is_dir() else model_path(options.base)
     resolved = {"model": str(model), "examples": str(examples), "output": str(folder), "prm": prm}
     (folder / "resolved.json").write_text(json.dumps(resolved))
     command = [sys.executable, "-m", "agentark_core.training.prm", "--config", str(folder / "resolved.json")]

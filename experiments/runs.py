@@ -13,12 +13,25 @@ from typing import Any
 
 import yaml
 
+from agentark_core.arkling.model import ModelName
 from agentark_core.stored import debate_runs
 
 TEACHER = {"path": "arkling:teacher", "prompts": "arkling"}
 STUDENT = {"path": "arkling:student", "prompts": "arkling"}
 SFT = {"epochs": 2, "learning_rate": 8e-4, "batch_size": 64, "micro_batch_size": 64, "max_length": 512}
 SAMPLING = {"temperature": 0.9, "max_tokens": 128}
+PRETRAINING: dict[ModelName, int] = {"small": 3_100_000, "large": 6_000_000}
+"""Tokens; small has as many as the shipped student."""
+
+
+def pretrained(size: ModelName, *, folder: Path) -> Path:
+    """The directory of a model that is not shipped, made if need be."""
+    from agentark_core.arkling.pretrain import pretrain
+
+    out = folder / f"{size}-student"
+    if not (out / "training_record.json").exists():
+        pretrain(model=size, out=out, tokens=PRETRAINING[size], seed=0, num_validation=0)
+    return out
 
 
 def debated(

@@ -23,7 +23,6 @@ import numpy as np
 
 from agentark_core import seeds_view
 from agentark_core.arkling import generator, model_path
-from agentark_core.arkling.pretrain import pretrain
 from agentark_core.statistics import wilson
 from experiments import runs
 from experiments.arkling_evaluation import greedy
@@ -34,8 +33,6 @@ EPOCHS = (1, 2, 4, 8)
 AGENTS = (5, 10, 20)
 CURVES = ("data", "steps", "agents")
 SERIES = {"student": "tab:blue", "small": "tab:orange"}
-SMALL_TOKENS = 3_100_000
-"""What the shipped student was trained on."""
 
 
 def main() -> None:
@@ -49,9 +46,10 @@ def main() -> None:
     parser.add_argument("--curves", nargs="+", choices=CURVES, default=list(CURVES))
     given = parser.parse_args()
     given.home.mkdir(parents=True, exist_ok=True)
-    students = {"student": runs.STUDENT, "small": {"path": str(small_student(given.home)), "prompts": "arkling"}}
+    small = runs.pretrained("small", folder=given.home)
+    students = {"student": runs.STUDENT, "small": {"path": str(small), "prompts": "arkling"}}
     table = references(given)
-    for name, path in (("student", model_path("student")), ("small", Path(students["small"]["path"]))):
+    for name, path in (("student", model_path("student")), ("small", small)):
         table.append({"curve": "base", "student": name, **score(path, given)})
     for seed in given.seeds:
         for share in SHARES if "data" in given.curves else ():
@@ -108,14 +106,6 @@ def arm(row: dict[str, Any]) -> str:
         case _:
             groups = row["groups"]
             return f"{size}{row['agents']} agents" + (f" in {groups} debates" if groups > 1 else "")
-
-
-def small_student(home: Path) -> Path:
-    """A student of half the size, pretrained like the shipped one."""
-    out = home / "small-student"
-    if not (out / "training_record.json").exists():
-        pretrain(model="small", out=out, tokens=SMALL_TOKENS, seed=0, num_validation=0)
-    return out
 
 
 def references(given: argparse.Namespace) -> list[dict[str, Any]]:
