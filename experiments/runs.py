@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from agentark_core.arkling.model import ModelName
-from agentark_core.stored import debate_runs
 
 TEACHER = {"path": "arkling:teacher", "prompts": "arkling"}
 STUDENT = {"path": "arkling:student", "prompts": "arkling"}
@@ -44,11 +43,10 @@ def debated(
     seed: int = 0,
 ) -> str:
     """The fingerprint of a run of debates on the first `distil` questions, made if need be."""
-    before = set(debate_runs(home))
     record = home / f"{name}-{questions}.run"
     if record.exists():
         return record.read_text().strip()
-    agentark(
+    printed = agentark(
         "build-traces",
         {
             "run": {"name": f"{name}-{questions}", "home": str(home), "seed": seed},
@@ -59,7 +57,7 @@ def debated(
         },
         folder=home,
     )
-    (run,) = set(debate_runs(home)) - before
+    run = told(printed, "fingerprint")
     record.write_text(run)
     return run
 
@@ -73,7 +71,12 @@ def distilled(name: str, *, traces: list[str], home: Path, student: dict[str, An
         **sections,
     }
     printed = agentark("distil", config, folder=home)
-    return Path(next(line.removeprefix("model: ") for line in printed if line.startswith("model: ")))
+    return Path(told(printed, "model"))
+
+
+def told(printed: list[str], key: str) -> str:
+    """The value of a line `key: value`."""
+    return next(line.removeprefix(f"{key}: ") for line in printed if line.startswith(f"{key}: "))
 
 
 def agentark(flow: str, config: dict[str, Any], *, folder: Path) -> list[str]:

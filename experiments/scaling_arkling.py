@@ -4,11 +4,12 @@
 
 Like the paper's Figures 4 and 5, with the share of the debate's own accuracy that a student keeps. The shipped teacher
 debates (5 agents, 2 rounds, stopped when all agree) 1/8, 1/4, 1/2 and all of the questions; each set teaches the
-shipped student and one of half its size (pretrained here likewise). The steps' curve: more and fewer passes over all of
-them. The agents' curve: 5, 10 and 20 agents on --agent-questions, all traces that are right at the end, in one debate
-or in debates of five: the shipped teacher has learned to read five solutions, not more. Greedy answers on the same test
-questions, beside the debate and one sampled answer of the teacher on them. 95 % intervals: of one seed Wilson's, of
-several those of seeds_view.py. Writes scaling.json, scaling.md and scaling.png to HOME.
+shipped student and one of half its size (pretrained here likewise). The steps' curve: all right traces of all
+questions, from one debate of each or from four, in as many passes. The agents' curve: 5, 10 and 20 agents on
+--agent-questions, all right traces, in one debate or in debates of five: the shipped teacher has learned to read five
+solutions, not more. Greedy answers on the same test questions, beside the debate and one sampled answer of the teacher
+on them. 95 % intervals: of one seed Wilson's, of several those of seeds_view.py. Writes scaling.json, scaling.md and
+scaling.png to HOME.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from experiments.arkling_evaluation import greedy
 
 DEBATE = {"num_agents": 5, "num_rounds": 2, "quorum": 1.0}
 SHARES = (8, 4, 2, 1)
-EPOCHS = (1, 2, 4, 8)
+STEPS = ((4, 2), (1, 8), (1, 2), (4, 4))
+"""Debates of each question and epochs; their product counts the passes over the questions."""
 AGENTS = (5, 10, 20)
 CURVES = ("data", "steps", "agents")
 SERIES = {"student": "tab:blue", "small": "tab:orange"}
@@ -57,10 +59,11 @@ def main() -> None:
                 asked = given.questions // share
                 point = {"curve": "data", "student": name, "questions": asked, "epochs": 2, "seed": seed}
                 table.append(learned(point, student=student, debate=DEBATE, given=given))
-        for epochs in EPOCHS if "steps" in given.curves else ():
+        for groups, epochs in STEPS if "steps" in given.curves else ():
             asked = given.questions
             point = {"curve": "steps", "student": "student", "questions": asked, "epochs": epochs, "seed": seed}
-            table.append(learned(point, student=runs.STUDENT, debate=DEBATE, given=given))
+            more = {"groups": groups, "passes": groups * epochs}
+            table.append(learned(point | more, student=runs.STUDENT, debate=DEBATE, given=given, groups=groups))
         for agents in AGENTS if "agents" in given.curves else ():
             for name, student in students.items():
                 for groups in sorted({1, agents // 5}):
@@ -102,7 +105,7 @@ def arm(row: dict[str, Any]) -> str:
         case "data":
             return f"{size}{row['questions']:,} questions"
         case "steps":
-            return f"{size}{row['questions']:,} questions, epochs: {row['epochs']}"
+            return f"{row['questions']:,} questions, debates: {row['groups']}, epochs: {row['epochs']}"
         case _:
             groups = row["groups"]
             return f"{size}{row['agents']} agents" + (f" in {groups} debates" if groups > 1 else "")
@@ -147,7 +150,7 @@ def learned(
         traces=traces,
         home=given.home,
         student=student,
-        examples={} if point["curve"] == "agents" else {"max_per_problem": 2},
+        examples={"max_per_problem": 2} if point["curve"] == "data" else {},
         sft={**runs.SFT, "epochs": point["epochs"], "seed": seed},
     )
     return {**point, **score(model, given, label=str(point))}
@@ -164,7 +167,7 @@ def score(model: Path, given: argparse.Namespace, *, label: str = "") -> dict[st
 
 
 def plot(table: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy over questions, epochs and agents; every seed is a point, the lines go through their means."""
+    """Accuracy over questions, passes and agents; every seed is a point, the lines go through their means."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -172,7 +175,7 @@ def plot(table: list[dict[str, Any]], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3, sharey=True)
     lines = {row["curve"]: row for row in table if row["curve"] in ("teacher debate", "teacher single")}
-    for axis, curve, key in zip(axes, CURVES, ("questions", "epochs", "agents"), strict=True):
+    for axis, curve, key in zip(axes, CURVES, ("questions", "passes", "agents"), strict=True):
         ticks = sorted({row[key] for row in table if row["curve"] == curve})
         if not ticks:
             continue
@@ -188,7 +191,7 @@ def plot(table: list[dict[str, Any]], path: Path) -> None:
                 axis.errorbar(row[key], 100 * row["accuracy"], yerr=bar, fmt="o", ms=3, color=colour, alpha=0.6)
             means = [[row["accuracy"] for row in points if row[key] == x] for x in xs]
             label = {"student": "student, 0.5 M parameters", "small": "student, 0.2 M"}[name]
-            label += ", debates of five" if grouped else ""
+            label += ", several debates of five" if grouped else ""
             style = ":" if grouped else "-"
             axis.plot(xs, [100 * sum(m) / len(m) for m in means], style, color=colour, label=label if xs else None)
         for name, row in lines.items():
@@ -196,7 +199,11 @@ def plot(table: list[dict[str, Any]], path: Path) -> None:
             axis.annotate(name, (0.02, 100 * row["accuracy"] + 1), xycoords=("axes fraction", "data"), fontsize=8)
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-        axis.set_xlabel({"data": "debated questions", "steps": "epochs", "agents": "agents"}[curve])
+        axis.set_xlabel(
+            {"data": "debated questions", "steps": "passes: debates of each question x epochs", "agents": "agents"}[
+                curve
+            ]
+        )
         axis.set_ylim(0, 100)
         axis.grid(alpha=0.3)
         axis.legend(loc="lower right", fontsize=8)
