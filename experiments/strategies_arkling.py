@@ -33,6 +33,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "own": {"teacher": runs.STUDENT, "debate": SAMPLES},
 }
 GOLD = "gold"
+TEACHER = "teacher, greedy"
 PRM = {"batch_size": 16, "micro_batch_size": 16, "max_length": 512, "stage2": {"learning_rate": 1e-3}}
 GRPO = {
     **{"epochs": 0.3, "prompts_per_step": 8, "group_size": 8, "micro_batch_size": 64, "dtype": "float32"},
@@ -99,8 +100,12 @@ def main() -> None:
     given.home.mkdir(parents=True, exist_ok=True)
     traces = {name: traced(name, given) for name in sorted({ARMS[arm].run for arm in given.arms})}
     tests = {split: generator.problems(split, limit=given.test) for split in given.splits}
-    base = {split: greedy(model_path("student"), asked) for split, asked in tests.items()}
-    table = [row(name="base", seed=None, outcomes=base, base=base)]
+    base, teacher = (
+        {split: greedy(model_path(name), asked) for split, asked in tests.items()} for name in ("student", "teacher")
+    )
+    table = [
+        row(name=name, seed=None, outcomes=found, base=base) for name, found in (("base", base), (TEACHER, teacher))
+    ]
     for name in given.arms:
         for seed in given.seeds:
             model = distilled(name, traces=traces[ARMS[name].run], seed=seed, given=given)
