@@ -1,4 +1,4 @@
-"""Process reward models on exact step labels of arkling: Eq. 7 against cross-entropy, several seeds.
+"""Process reward models on exact step labels of arkling: Eq. 7, cross-entropy, and no training; several seeds.
 
     python -m experiments.prm_arkling --out /tmp/prm
 
@@ -6,7 +6,9 @@ Training: solutions that the shipped teacher samples at T = 0.9 for `distil` que
 them broken, labelled exactly, in the rows of the kind `process`. Held out: the first-round solutions of committed
 debates on `test` questions (--home, --run), or without --run --samples fresh ones of the teacher to each of --held-out
 `test` questions. The first --selection questions choose the threshold of the first error; every figure is of
-the others. Prints JSON lines, and writes them with a reliability plot to --out. All intervals 95 %.
+the others. The loss `none` trains nothing: a step's score is the lowest probability that the base, a language model,
+gave any token so far, which tells what the base knows of the errors. Prints JSON lines, and writes them with a
+reliability plot to --out. All intervals 95 %.
 """
 
 from __future__ import annotations
@@ -27,15 +29,18 @@ from agentark_core.answers import extract
 from agentark_core.arkling import generator, model_path
 from agentark_core.arkling.corruption import wrong_solution
 from agentark_core.calibration import Bin
+from agentark_core.chat import ChatFormat
 from agentark_core.config import ExamplesConfig
 from agentark_core.prm_metrics import Scored
 from agentark_core.step_labels import exact_labels
+from agentark_core.step_tokens import tokenise
+from agentark_core.steps import split
 from agentark_core.stored import read_debates
 from agentark_core.types import Debate, Problem, Turn, Verdict
 from experiments import runs
 
 TEMPERATURE = 0.9
-LOSSES = ("contrastive", "bce")
+LOSSES = ("contrastive", "bce", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +88,17 @@ def main() -> None:
         texts = (sample if options.source == "teacher" else invent)(problems, options.samples)
         pq.write_table(label(problems, texts), examples, write_page_checksum=True)
     traces = held_out(options)
+    if options.base in runs.PRETRAINING:
+        base = runs.pretrained(options.base, folder=options.out)
+    else:
+        base = Path(options.base) if Path(options.base).is_dir() else model_path(options.base)
     tables: dict[str, list[Bin]] = {}
     with (options.out / "results.jsonl").open("a", encoding="utf-8") as results:
         for seed in range(options.seeds):
-            for loss in options.losses:
-                trained = train(examples, loss=loss, seed=seed, options=options)
-                figures, table = measure(Path(trained["model"]), traces, selection=options.selection)
+            for loss in options.losses if not seed else [loss for loss in options.losses if loss != "none"]:
+                trained = {} if loss == "none" else train(examples, base=base, loss=loss, seed=seed, options=options)
+                scores = likelihoods(base, traces) if loss == "none" else rewards(Path(trained["model"]), traces)
+                figures, table = measure(scores, traces, selection=options.selection)
                 tables.setdefault(loss, table)
                 row = {
                     "base": options.base,
@@ -185,7 +195,7 @@ def held_out(options: argparse.Namespace) -> list[Trace]:
     return traces
 
 
-def train(examples: Path, *, loss: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def train(examples: Path, *, base: Path, loss: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One model, in a process of its own; a finished one is returned at once."""
     prm = {
         "loss": loss,
@@ -197,13 +207,9 @@ def train(examples: Path, *, loss: str, seed: int, options: argparse.Namespace) 
         "dtype": "float32",
         "seed": seed,
     }
-    if options.base in runs.PRETRAINING:
-        model = runs.pretrained(options.base, folder=options.out)
-    else:
-        model = Path(options.base) if Path(options.base).is_dir() else model_path(options.base)
-    folder = options.out / f"{options.source}-{model.name}-{loss}-{options.temperature}-{seed}"
+    folder = options.out / f"{options.source}-{base.name}-{loss}-{options.temperature}-{seed}"
     folder.mkdir(exist_ok=True)
-    resolved = {"model": str(model), "examples": str(examples), "output": str(folder), "prm": prm}
+    resolved = {"model": str(base), "examples": str(examples), "output": str(folder), "prm": prm}
     (folder / "resolved.json").write_text(json.dumps(resolved))
     command = [sys.executable, "-m", "agentark_core.training.prm", "--config", str(folder / "resolved.json")]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -211,16 +217,44 @@ def train(examples: Path, *, loss: str, seed: int, options: argparse.Namespace) 
     return result
 
 
-def measure(model: Path, traces: list[Trace], *, selection: int) -> tuple[dict[str, Any], list[Bin]]:
-    """All figures of one model on the questions behind the first `selection`, and its reliability table."""
+def rewards(model: Path, traces: list[Trace]) -> list[list[float]]:
+    """The steps' scores by a process reward model."""
     from agentark_core.training.prm_model import PRM
+
+    asked = [prompts.first_answer(trace.question, wording="arkling") for trace in traces]
+    return PRM.load(model).scores(asked, [trace.text for trace in traces])
+
+
+def likelihoods(base: Path, traces: list[Trace], *, batch: int = 100) -> list[list[float]]:
+    """For each step the lowest probability that a language model gave any token until the step's end."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    chat = ChatFormat.load(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True).eval()
+    found = []
+    for start in range(0, len(traces), batch):
+        part = traces[start : start + batch]
+        asked = [prompts.first_answer(trace.question, wording="arkling") for trace in part]
+        rows = [tokenise(chat, prompt, split(trace.text)) for prompt, trace in zip(asked, part, strict=True)]
+        width = max(len(ids) for ids, _ in rows)
+        padded = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in rows])
+        with torch.inference_mode():
+            chances = model(input_ids=padded).logits[:, :-1].softmax(-1).gather(2, padded[:, 1:, None])[:, :, 0]
+        for prompt, (_, ends), of_tokens in zip(asked, rows, chances, strict=True):
+            lowest = (
+                of_tokens[len(chat.prompt_ids(prompt)) - 1 :].cummin(0).values
+            )  # from the solution's first token on
+            found.append([float(lowest[end - len(chat.prompt_ids(prompt))]) for end in ends])
+    return found
+
+
+def measure(scores: list[list[float]], traces: list[Trace], *, selection: int) -> tuple[dict[str, Any], list[Bin]]:
+    """All figures of one model on the questions behind the first `selection`, and its reliability table."""
     from agentark_core.training.rewards import aggregate
 
     questions = list(dict.fromkeys(trace.question for trace in traces))
     chosen = set(questions[:selection])
-    scores = PRM.load(model).scores(
-        [prompts.first_answer(trace.question, wording="arkling") for trace in traces], [trace.text for trace in traces]
-    )
     scored = [
         Scored(question=trace.question, scores=values, labels=trace.labels)
         for trace, values in zip(traces, scores, strict=True)
