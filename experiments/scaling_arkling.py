@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--agent-questions", type=int, default=1250, help="distil questions of the agents' curve")
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--earlier", type=Path, help="scaling.json of other seeds, whose points are added")
     parser.add_argument("--curves", nargs="+", choices=CURVES, default=list(CURVES))
     given = parser.parse_args()
     given.home.mkdir(parents=True, exist_ok=True)
@@ -53,6 +54,8 @@ def main() -> None:
     table = references(given)
     for name, path in (("student", model_path("student")), ("small", small)):
         table.append({"curve": "base", "student": name, **score(path, given)})
+    if given.earlier:
+        table += [row for row in json.loads(given.earlier.read_text(encoding="utf-8")) if "seed" in row]
     for seed in given.seeds:
         for share in SHARES if "data" in given.curves else ():
             for name, student in students.items():
@@ -79,36 +82,33 @@ def main() -> None:
 
 
 def over_seeds(table: list[dict[str, Any]]) -> str:
-    """Markdown: every point over its seeds, and the differences from the base and between neighbours on a curve."""
-    outcomes: dict[str, list[list[bool]]] = {}
-    neighbours, last = [], {}
-    for row in table:
-        if "outcomes" not in row:
-            continue
-        name = arm(row)
-        outcomes.setdefault(name, []).append([outcome == "1" for outcome in row["outcomes"]])
-        line = (row["curve"], row["student"], row.get("groups", 1) > 1)
-        if row["curve"] != "base":
-            if line in last and [name, last[line]] not in neighbours and len(outcomes[name]) == 1:
-                neighbours.append([name, last[line]])
-            last[line] = name
-    arms = {name: np.array(found, float) for name, found in outcomes.items()}
-    return seeds_view.render_markdown({"test": arms}, seeds_view.differences({"test": arms}, neighbours))
+    """Markdown, for each size of student: the points over their seeds, and differences from the base and between
+    neighbours on a curve, a family of tests of its own."""
+    parts = []
+    for size in SERIES:
+        outcomes: dict[str, list[list[bool]]] = {}
+        lines: dict[tuple[str, bool], dict[str, None]] = {}
+        for row in table:
+            if "outcomes" in row and row["student"] == size:
+                outcomes.setdefault(arm(row), []).append([outcome == "1" for outcome in row["outcomes"]])
+                lines.setdefault((row["curve"], row.get("groups", 1) > 1), {})[arm(row)] = None
+        splits = {size: {name: np.array(found, float) for name, found in outcomes.items()}}
+        neighbours = [pair[::-1] for line in lines.values() for pair in pairwise(line)]
+        parts.append(seeds_view.render_markdown(splits, seeds_view.differences(splits, neighbours)))
+    return "\n".join(parts)
 
 
 def arm(row: dict[str, Any]) -> str:
     """The name of a point, the same for all seeds."""
-    size = "small: " if row["student"] == "small" else ""
     match row["curve"]:
         case "base":
-            return f"{size}base"
+            return seeds_view.BASE
         case "data":
-            return f"{size}{row['questions']:,} questions"
+            return f"{row['questions']:,} questions"
         case "steps":
             return f"{row['questions']:,} questions, debates: {row['groups']}, epochs: {row['epochs']}"
         case _:
-            groups = row["groups"]
-            return f"{size}{row['agents']} agents" + (f" in {groups} debates" if groups > 1 else "")
+            return f"{row['agents']} agents" + (f" in {row['groups']} debates" if row["groups"] > 1 else "")
 
 
 def references(given: argparse.Namespace) -> list[dict[str, Any]]:
