@@ -131,6 +131,7 @@ def run_trl(resolved: dict[str, Any]) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
     from trl import GRPOTrainer
 
+    from agentark_core.chat import ChatFormat
     from agentark_core.training.grpo_trainer import trl_arguments
 
     class Seeded(GRPOTrainer):
@@ -146,7 +147,7 @@ def run_trl(resolved: dict[str, Any]) -> None:
     trainer = timed(Seeded)(
         model=AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.float32),
         reward_funcs=[lambda completions, **columns: [1.0] * len(completions)],
-        args=trl_arguments(job, steps=batches, on_gpu=on_gpu),
+        args=trl_arguments(job, steps=batches, stop_ids=ChatFormat.load(job.base).stop_ids, on_gpu=on_gpu),
         train_dataset=datasets.Dataset.from_list([{"prompt": job.prompts[row].prompt} for row in order]),
         processing_class=AutoTokenizer.from_pretrained(job.base),
     )

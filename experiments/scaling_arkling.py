@@ -30,7 +30,7 @@ from experiments.arkling_evaluation import greedy
 
 DEBATE = {"num_agents": 5, "num_rounds": 2, "quorum": 1.0}
 SHARES = (8, 4, 2, 1)
-STEPS = ((1, 2), (1, 8), (4, 2), (4, 4))
+STEPS = ((1, 2), (1, 8), (1, 16), (4, 4))
 """Debates of each question and epochs; their product counts the passes over the questions."""
 AGENTS = (5, 10, 20)
 CURVES = ("data", "steps", "agents")
