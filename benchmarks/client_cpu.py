@@ -117,10 +117,10 @@ def ours(url: str) -> tuple[Send, Callable[[], Awaitable[None]]]:
 
 def theirs(url: str, *, in_flight: int) -> tuple[Send, Callable[[], Awaitable[None]]]:
     """AsyncOpenAI on httpx."""
-    import httpx
     import openai
+    from httpx2 import Limits  # openai's own
 
-    limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight, keepalive_expiry=4.0)
+    limits = Limits(max_connections=in_flight, max_keepalive_connections=in_flight, keepalive_expiry=4.0)
     client = openai.AsyncOpenAI(
         base_url=url,
         api_key="none",

@@ -101,7 +101,7 @@ def timed(kind: type) -> type:
         return run
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        kind.__init__(self, *args, **kwargs)
+        kind.__init__(self, *args, **kwargs)  # type: ignore[misc]
         self.add_callback(in_turn(self))
 
     parts = {"rollout": "_prepare_inputs", "generation": "_generate_single_turn", "scoring": "_calculate_rewards"}
@@ -116,7 +116,7 @@ def run_ours(resolved: dict[str, Any]) -> None:
     group.prepare(cpus=1)
     from agentark_core.training import grpo_trainer
 
-    grpo_trainer.PolicyTrainer = timed(grpo_trainer.PolicyTrainer)  # type: ignore[misc]
+    grpo_trainer.PolicyTrainer = timed(grpo_trainer.PolicyTrainer)  # type: ignore[misc, assignment]
     grpo.train(resolved)
 
 

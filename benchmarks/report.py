@@ -102,7 +102,7 @@ def renamed(source: Path, run: str) -> Iterator[tuple[Debate, dict[records.TurnK
         for debate in read_debates(source, fingerprint=run):
             work_id = hashlib.sha256(f"{debate.work_id} {times}".encode()).hexdigest()[:32]
             problem = dataclasses.replace(debate.problem, problem_id=f"{debate.problem.dataset}-{work_id[:16]}")
-            change = {"work_id": work_id, "problem_id": problem.problem_id}
+            change: dict[str, Any] = {"work_id": work_id, "problem_id": problem.problem_id}
             turns = tuple(dataclasses.replace(turn, **change) for turn in debate.turns)
             found = {new.key: verdicts[old.key] for old, new in zip(debate.turns, turns, strict=True)}
             yield dataclasses.replace(debate, work_id=work_id, problem=problem, turns=turns), found

@@ -118,6 +118,10 @@ class Watched(EngineView):
         """See engines.base.Engine."""
         return self._engine.tokens_made
 
+    async def reset_prefix_cache(self) -> None:
+        """See engines.base.Engine."""
+        await self._engine.reset_prefix_cache()
+
     async def generate(self, request: Request) -> Generation:
         """Generate, and note start and end."""
         self.requests.append(request)
