@@ -223,9 +223,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), source=st.sampled_from(sorted(SAMPLES)))
-def test_a_row_with_any_wrong_part_is_read_or_set_aside(
-    data: st.DataObject, source: str, tmp_path: Path
-) -> None:
+def test_a_row_with_any_wrong_part_is_read_or_set_aside(data: st.DataObject, source: str, tmp_path: Path) -> None:
     good = SAMPLES[source]
     broken = good | {data.draw(st.sampled_from(sorted(good))): data.draw(VALUES)}
     try:
