@@ -56,6 +56,8 @@ experiments: setup ## what each strategy and control gains on arkling (hours on 
 	@$(python) -m experiments.scaling_arkling --home experiments-home
 	@$(python) -m experiments.grpo_arkling --out experiments-home/grpo --test 1000
 	@$(python) -m experiments.prm_arkling --base teacher --out experiments-home/prm
+	@$(python) -m experiments.prm_arkling --base large --out experiments-home/prm-large --losses bce none --seeds 1 \
+		--questions 4000 --samples 4 --stage1 1 2e-3 --stage2 3 1e-3
 	@$(python) -m experiments.reviewing_arkling --out experiments-home/reviewing
 
 up: setup ## start Prefect, MLflow, Ray and a worker on loopback

@@ -36,6 +36,16 @@ def outcomes(tests: list[Problem], texts: list[str]) -> Outcomes:
     return {p.problem_id: v.label == "correct" for p, v in zip(tests, verdicts, strict=True)}
 
 
+def encoded(answers: Outcomes) -> str:
+    """One character a question, in the order of their ids: 1 right, 0 not; as tables of experiments keep them."""
+    return "".join("1" if answers[key] else "0" for key in sorted(answers))
+
+
+def decoded(text: str) -> list[bool]:
+    """What `encoded` wrote."""
+    return [character == "1" for character in text]
+
+
 def generate(model_dir: Path, tests: list[Problem], *, sample: bool, batch: int = 200) -> list[str]:
     """One answer to each question."""
     import torch

@@ -29,7 +29,7 @@ from agentark_core.paired_tests import Outcomes, paired
 from agentark_core.seeds_view import differences, render_text
 from agentark_core.statistics import wilson
 from experiments import seeds_table
-from experiments.arkling_evaluation import evaluate
+from experiments.arkling_evaluation import encoded, evaluate
 
 ARMS: dict[str, dict[str, Any]] = {
     "process": {"aggregate": "mean"},
@@ -77,8 +77,7 @@ def main() -> None:
 
 def row(arm: str, seed: int | None, answers: dict[str, Outcomes]) -> dict[str, Any]:
     """What seeds_table reads."""
-    told = {what: "".join("1" if found[key] else "0" for key in sorted(found)) for what, found in answers.items()}
-    return {"arm": arm, "seed": seed, **{what: {"outcomes": outcomes} for what, outcomes in told.items()}}
+    return {"arm": arm, "seed": seed, **{what: {"outcomes": encoded(found)} for what, found in answers.items()}}
 
 
 def train(arm: str, options: argparse.Namespace, *, seed: int) -> dict[str, Any]:

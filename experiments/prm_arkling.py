@@ -95,7 +95,9 @@ def main() -> None:
     tables: dict[str, list[Bin]] = {}
     with (options.out / "results.jsonl").open("a", encoding="utf-8") as results:
         for seed in range(options.seeds):
-            for loss in options.losses if not seed else [loss for loss in options.losses if loss != "none"]:
+            for loss in options.losses:
+                if loss == "none" and seed:  # it has no seed
+                    continue
                 trained = {} if loss == "none" else train(examples, base=base, loss=loss, seed=seed, options=options)
                 scores = likelihoods(base, traces) if loss == "none" else rewards(Path(trained["model"]), traces)
                 figures, table = measure(scores, traces, selection=options.selection)
@@ -242,10 +244,9 @@ def likelihoods(base: Path, traces: list[Trace], *, batch: int = 100) -> list[li
         with torch.inference_mode():
             chances = model(input_ids=padded).logits[:, :-1].softmax(-1).gather(2, padded[:, 1:, None])[:, :, 0]
         for prompt, (_, ends), of_tokens in zip(asked, rows, chances, strict=True):
-            lowest = (
-                of_tokens[len(chat.prompt_ids(prompt)) - 1 :].cummin(0).values
-            )  # from the solution's first token on
-            found.append([float(lowest[end - len(chat.prompt_ids(prompt))]) for end in ends])
+            first = len(chat.prompt_ids(prompt))  # token of the solution, whose chance stands one place before it
+            lowest = of_tokens[first - 1 :].cummin(0).values
+            found.append([float(lowest[end - first]) for end in ends])
     return found
 
 

@@ -26,7 +26,7 @@ from agentark_core import seeds_view
 from agentark_core.arkling import generator, model_path
 from agentark_core.statistics import wilson
 from experiments import runs
-from experiments.arkling_evaluation import greedy
+from experiments.arkling_evaluation import decoded, encoded, greedy
 
 DEBATE = {"num_agents": 5, "num_rounds": 2, "quorum": 1.0}
 SHARES = (8, 4, 2, 1)
@@ -90,7 +90,7 @@ def over_seeds(table: list[dict[str, Any]]) -> str:
         lines: dict[tuple[str, bool], dict[str, None]] = {}
         for row in table:
             if "outcomes" in row and row["student"] == size:
-                outcomes.setdefault(arm(row), []).append([outcome == "1" for outcome in row["outcomes"]])
+                outcomes.setdefault(arm(row), []).append(decoded(row["outcomes"]))
                 lines.setdefault((row["curve"], row.get("groups", 1) > 1), {})[arm(row)] = None
         splits = {size: {name: np.array(found, float) for name, found in outcomes.items()}}
         neighbours = [pair[::-1] for line in lines.values() for pair in pairwise(line)]
@@ -162,8 +162,7 @@ def score(model: Path, given: argparse.Namespace, *, label: str = "") -> dict[st
     right, n = sum(outcome is True for outcome in outcomes.values()), len(outcomes)
     low, high = wilson(right, n)
     print(f"{label or model} {100 * right / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]", flush=True)
-    told = "".join("1" if outcomes[key] else "0" for key in sorted(outcomes))
-    return {"accuracy": right / n, "low": low, "high": high, "n": n, "outcomes": told}
+    return {"accuracy": right / n, "low": low, "high": high, "n": n, "outcomes": encoded(outcomes)}
 
 
 def plot(table: list[dict[str, Any]], path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from agentark_core.errors import DataError
 from agentark_core.seeds_view import BASE, Arms, differences, mean_of, render_markdown, render_text
+from experiments.arkling_evaluation import decoded
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,7 +62,7 @@ def read(file: Path) -> dict[str, Arms]:
     if not found or any(BASE not in arms for arms in found.values()):
         raise DataError(f"no row of the arm {BASE!r}, against which every other is set")
     return {
-        split: {arm: np.array([[c == "1" for c in o] for o in outcomes], float) for arm, outcomes in arms.items()}
+        split: {arm: np.array([decoded(o) for o in outcomes], float) for arm, outcomes in arms.items()}
         for split, arms in sorted(found.items())
     }
 

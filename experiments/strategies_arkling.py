@@ -24,7 +24,7 @@ from agentark_core.import_debates import import_file
 from agentark_core.paired_tests import Outcomes, paired
 from agentark_core.statistics import wilson
 from experiments import runs
-from experiments.arkling_evaluation import greedy
+from experiments.arkling_evaluation import encoded, greedy
 
 SAMPLES = {"num_agents": 10, "num_rounds": 1, "quorum": 0}
 RUNS: dict[str, dict[str, Any]] = {
@@ -157,8 +157,7 @@ def row(*, name: str, seed: int | None, outcomes: dict[str, Outcomes], base: dic
         right = sum(outcome is True for outcome in answers.values())
         low, high = wilson(right, len(answers))
         test = paired(answers, base[split])
-        outcome = "".join("1" if answers[key] else "0" for key in sorted(answers))
-        figures = {"right": right, "n": len(answers), "low": low, "high": high, "outcomes": outcome}
+        figures = {"right": right, "n": len(answers), "low": low, "high": high, "outcomes": encoded(answers)}
         found[split] = figures | {"difference": test.difference, "from": test.low, "to": test.high, "p": test.p_value}
         text = f"{split} {100 * right / len(answers):5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
         cells.append(text + ("" if seed is None else f" {test.difference:+5.1f} [{test.low:+.1f}, {test.high:+.1f}]"))

@@ -26,8 +26,10 @@ from tasks.extract_tasks import ExampleSet
 SHORT: dict[str, dict[str, Any]] = {
     "sft": {"epochs": 0.8, "micro_batch_size": 4, "save_steps": 2},
     "prm": {"stage1": {"epochs": 0.3}, "stage2": {"epochs": 1}, "micro_batch_size": 2, "save_steps": 2},
-    "grpo": {"epochs": 0.5, "iterations": 2, "micro_batch_size": 8, "save_steps": 2, "watch_prompts": 4}
-    | {"advantage": "value"},
+    "grpo": {
+        **{"epochs": 0.5, "iterations": 2, "micro_batch_size": 8, "save_steps": 2, "watch_prompts": 4},
+        "advantage": "value",
+    },
 }
 SAVING: dict[str, dict[str, Any]] = {
     "sft": {"offload": "all"},
