@@ -43,12 +43,13 @@ GRPO = {
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What is learned from: a debate run, the strategies, and options of the training's sections."""
+    """What is learned from: a debate run, the strategies, and options of the training's sections. passes: of --epochs,
+    in each SFT job."""
 
     strategies: tuple[str, ...] = ("rsft",)
     run: str = "debate"
     examples: dict[str, Any] = field(default_factory=dict)
-    sft: dict[str, Any] = field(default_factory=dict)
+    passes: float = 1
     prm: dict[str, Any] = field(default_factory=dict)
     grpo: dict[str, Any] = field(default_factory=dict)
 
@@ -62,7 +63,7 @@ ARMS = {
     "answer only": Arm(strategies=("sft_answer",)),
     "R-SFT": Arm(),
     "R-SFT, none corrective": Arm(examples={"include_corrective": False}),
-    "R-SFT, as few tokens": Arm(sft={"epochs": 1.3}),
+    "R-SFT, as few tokens": Arm(passes=0.65),
     "rejection-sampled": Arm(run="samples"),
     "gold solutions": Arm(run=GOLD),
     "majority's traces": Arm(run="samples", examples={"select": "majority"}),
@@ -71,6 +72,7 @@ ARMS = {
         strategies=("da",), examples={"selector": {"model": {"path": str(model_path("teacher"))}}}
     ),
     "R-SFT + DA": Arm(strategies=("rsft", "da")),
+    "R-SFT + DA, as many steps": Arm(strategies=("rsft", "da"), passes=0.5),
     "PAD": Arm(strategies=("pad",)),
     "PAD, larger PRM": Arm(strategies=("pad",), prm=LARGER_PRM),
     "PAD, own samples": Arm(strategies=("pad",), run="own", prm=LARGER_PRM, grpo=WEAKEST),
@@ -95,6 +97,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=1000, help="questions of each test split")
     parser.add_argument("--splits", nargs="+", default=["test", "ood", "longer", "unseen"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=float, default=2, help="of every SFT job, beside arms that say otherwise")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     given = parser.parse_args()
     given.home.mkdir(parents=True, exist_ok=True)
@@ -106,8 +109,8 @@ def main() -> None:
     table = [
         row(name=name, seed=None, outcomes=found, base=base) for name, found in (("base", base), (TEACHER, teacher))
     ]
-    for name in given.arms:
-        for seed in given.seeds:
+    for seed in given.seeds:
+        for name in given.arms:
             model = distilled(name, traces=traces[ARMS[name].run], seed=seed, given=given)
             outcomes = {split: greedy(model, asked) for split, asked in tests.items()}
             table.append(row(name=name, seed=seed, outcomes=outcomes, base=base))
@@ -143,7 +146,7 @@ def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -
         home=given.home,
         strategies=list(arm.strategies),
         examples={"max_per_problem": 2, **arm.examples},
-        sft={**runs.SFT, **arm.sft, "seed": seed},
+        sft={**runs.SFT, "epochs": arm.passes * given.epochs, "seed": seed},
         prm={**PRM, **arm.prm, "seed": seed},
         grpo={**GRPO, **arm.grpo, "seed": seed},
     )
