@@ -114,7 +114,9 @@ def _score(prm: PRM, solutions: list[Marked], *, wording: prompts.Wording) -> li
     from agentark_core.step_tokens import tokenise
 
     asked = [(one, prompts.first_answer(one.question, wording=wording)) for one in solutions]
-    fitting = [(one, prompt) for one, prompt in asked if len(tokenise(prm.chat, prompt, one.steps)[0]) <= prm.context]
+    fitting = [
+        (one, prompt) for one, prompt in asked if len(tokenise(prm.chat, prompt, one.steps).input_ids) <= prm.context
+    ]
     found = prm.step_scores([prompt for _, prompt in fitting], [one.steps for one, _ in fitting])
     return [
         Scored(question=one.question, scores=scores, labels=one.labels)

@@ -14,13 +14,23 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from agentark_core.chat import ChatFormat
 from agentark_core.types import Message
 
 
-def tokenise(chat: ChatFormat, messages: Sequence[Message], steps: Sequence[str]) -> tuple[list[int], list[int]]:
-    """(token ids of prompt and completion, index into them of the token at which each step ends).
+class Tokens(NamedTuple):
+    """input_ids: prompt and completion. positions: index of the token at which each step ends. start: index of the
+    completion's first token."""
+
+    input_ids: list[int]
+    positions: list[int]
+    start: int
+
+
+def tokenise(chat: ChatFormat, messages: Sequence[Message], steps: Sequence[str]) -> Tokens:
+    """Prompt and completion as token ids, and where its steps end.
 
     A step without a token of its own (white space that the template trims) ends where the one before it does.
     Raises ModelError as `ChatFormat.completion_ends` does.
@@ -28,4 +38,4 @@ def tokenise(chat: ChatFormat, messages: Sequence[Message], steps: Sequence[str]
     prompt = chat.prompt_ids(messages)
     completion, ends = chat.completion_ends(messages, "".join(steps))
     positions = [len(prompt) + bisect_right(ends, end) - 1 for end in accumulate(map(len, steps))]
-    return prompt + completion, positions
+    return Tokens(prompt + completion, positions, len(prompt))

@@ -38,11 +38,11 @@ def prepare(folder: Path, *, steps: int) -> dict[str, Any]:
     from agentark_core.arkling import generator, model_path
     from agentark_core.extraction import PROMPT_SCHEMA
     from agentark_core.steps import STEPS_VERSION
+    from agentark_core.training import prm_head
     from agentark_core.training.planning import tokenizer_digest, tokenizer_files
-    from agentark_core.training.prm_trainer import new_model
 
     prm = folder / "prm"
-    new_model(model_path("student"), seed=0).save_pretrained(prm)
+    prm_head.load(model_path("student"), head="linear", dtype="float32").save_pretrained(prm)
     for file in tokenizer_files(model_path("student")):
         shutil.copyfile(file, prm / file.name)
     about = {"splitter": STEPS_VERSION, "tokenizer": tokenizer_digest(prm)}

@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--selection", type=int, default=100, help="held-out questions that choose the threshold")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--head", choices=("linear", "likelihood"), default="linear", help="what scores a step")
     parser.add_argument("--temperature", type=float, default=0.1, help="of Eq. 7")
     parser.add_argument("--stage1", type=float, nargs=2, default=(1, 2e-3), metavar=("EPOCHS", "RATE"))
     parser.add_argument("--stage2", type=float, nargs=2, default=(4, 1e-3), metavar=("EPOCHS", "RATE"))
@@ -104,6 +105,7 @@ def main() -> None:
                 tables.setdefault(loss, table)
                 row = {
                     "base": options.base,
+                    "head": options.head,
                     "loss": loss,
                     "seed": seed,
                     "temperature": options.temperature,
@@ -200,6 +202,7 @@ def held_out(options: argparse.Namespace) -> list[Trace]:
 def train(examples: Path, *, base: Path, loss: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One model, in a process of its own; a finished one is returned at once."""
     prm = {
+        "head": options.head,
         "loss": loss,
         "temperature": options.temperature,
         "stage1": {"epochs": options.stage1[0], "learning_rate": options.stage1[1]},
@@ -209,7 +212,7 @@ def train(examples: Path, *, base: Path, loss: str, seed: int, options: argparse
         "dtype": "float32",
         "seed": seed,
     }
-    folder = options.out / f"{options.source}-{base.name}-{loss}-{options.temperature}-{seed}"
+    folder = options.out / f"{options.source}-{base.name}-{options.head}-{loss}-{options.temperature}-{seed}"
     folder.mkdir(exist_ok=True)
     resolved = {"model": str(base), "examples": str(examples), "output": str(folder), "prm": prm}
     (folder / "resolved.json").write_text(json.dumps(resolved))
@@ -230,23 +233,23 @@ def rewards(model: Path, traces: list[Trace]) -> list[list[float]]:
 def likelihoods(base: Path, traces: list[Trace], *, batch: int = 100) -> list[list[float]]:
     """For each step the lowest probability that a language model gave any token until the step's end."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    chat = ChatFormat.load(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True).eval()
+    from agentark_core.training import prm_head
+
+    chat, model = ChatFormat.load(base), prm_head.load(base, head="likelihood", dtype=torch.float32).eval()
     found = []
     for start in range(0, len(traces), batch):
-        part = traces[start : start + batch]
-        asked = [prompts.first_answer(trace.question, wording="arkling") for trace in part]
-        rows = [tokenise(chat, prompt, split(trace.text)) for prompt, trace in zip(asked, part, strict=True)]
-        width = max(len(ids) for ids, _ in rows)
-        padded = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in rows])
+        rows = [
+            tokenise(chat, prompts.first_answer(trace.question, wording="arkling"), split(trace.text))
+            for trace in traces[start : start + batch]
+        ]
+        width = max(len(row.input_ids) for row in rows)
+        ids = torch.tensor([row.input_ids + [0] * (width - len(row.input_ids)) for row in rows])
+        mask = torch.tensor([[row.start <= place < len(row.input_ids) for place in range(width)] for row in rows])
         with torch.inference_mode():
-            chances = model(input_ids=padded).logits[:, :-1].softmax(-1).gather(2, padded[:, 1:, None])[:, :, 0]
-        for prompt, (_, ends), of_tokens in zip(asked, rows, chances, strict=True):
-            first = len(chat.prompt_ids(prompt))  # token of the solution, whose chance stands one place before it
-            lowest = of_tokens[first - 1 :].cummin(0).values
-            found.append([float(lowest[end - first]) for end in ends])
+            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            lowest = model.logprobs(hidden, input_ids=ids, mask_R_T=mask).cummin(1).values.exp()
+        found += [chances[row.positions].tolist() for row, chances in zip(rows, lowest, strict=True)]
     return found
 
 

@@ -44,11 +44,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights with a head, published as training.prm does."""
     from transformers import AutoTokenizer
 
-    from agentark_core.training.prm_trainer import new_model
+    from agentark_core.training import prm_head
 
     base = tiny_models.make("qwen3", tmp_path_factory.mktemp("base"))
     folder = tmp_path_factory.mktemp("prm")
-    new_model(base, seed=1).save_pretrained(folder)
+    prm_head.load(base, head="linear", dtype="float32", seed=1).save_pretrained(folder)
     AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
     about = {"splitter": STEPS_VERSION, "tokenizer": tokenizer_digest(folder)}
     (folder / "prm.json").write_text(json.dumps(about))

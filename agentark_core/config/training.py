@@ -108,6 +108,11 @@ class PRMConfig(TrainingSection):
         "contrastive",
         description="Eq. 7 over right steps and other agents' wrong ones, or cross-entropy on the labels.",
     )
+    head: Literal["linear", "likelihood"] = Field(
+        "linear",
+        description="What scores a step: one linear layer on the last hidden state, or two that also read how likely "
+        "the model, as a language model, finds the solution so far.",
+    )
     temperature: float = Field(
         0.1, gt=0, description="Divides the scores (0 to 1) before the softmax of Eq. 7; contrastive only."
     )

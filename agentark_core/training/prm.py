@@ -32,7 +32,7 @@ from agentark_core.training import checkpoints, group, prm_data
 from agentark_core.training.planning import tokenizer_digest
 from agentark_core.training.prm_plan import Plan, plan
 
-PRM_VERSION = "prm-1"
+PRM_VERSION = "prm-2"
 """Changes when the same config would train another model: part of its fingerprint."""
 FINAL_LOSS_STEPS = 10
 """final_loss is the mean loss of this many last steps."""
@@ -124,13 +124,16 @@ def _publish(job: Plan, trainer: Any, *, result: dict[str, Any], to: Path, exact
     def save(model: Any, folder: Path) -> None:
         assert state is not None
         dtype = "float32" if exact else group.base_dtype(job.base)
+        # A tied output layer is the embedding; gathered, it is a copy that would be stored a second time.
+        kept = {name: weight for name, weight in state.items() if name not in model.all_tied_weights_keys}
         model.save_pretrained(
-            folder, state_dict={name: weight.to(getattr(torch, dtype)) for name, weight in state.items()}
+            folder, state_dict={name: weight.to(getattr(torch, dtype)) for name, weight in kept.items()}
         )
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         (folder / "config.json").write_text(json.dumps({**config, "dtype": dtype}, indent=2), encoding="utf-8")
         about = {
             "prm_version": PRM_VERSION,
+            "head": job.config.head,
             "splitter": STEPS_VERSION,
             "tokenizer": tokenizer_digest(job.base),
             "base_revision": job.revision,

@@ -1,6 +1,7 @@
 """`process` rows -> questions as token ids, with what a process reward model learns from them.
 
-    {"question": "p7", "traces": [{"example_id": "9f..", "input_ids": [5, 9, 14, 3], "positions": [2, 3]}, ..],
+    {"question": "p7",
+     "traces": [{"example_id": "9f..", "input_ids": [5, 9, 14, 3], "positions": [2, 3], "start": 1}, ..],
      "labels": [1.0, 0.0, ..], "weights": [1.0, 1.0, ..], "contrasts": [(0, [5, 8]), ..]}
 
 A question is never divided, so the negatives N_t of Eq. 7 are in the batch of their positive step. Steps are numbered
@@ -19,7 +20,7 @@ from typing import Any
 from agentark_core.chat import ChatFormat
 from agentark_core.config import PRMConfig
 from agentark_core.errors import DataError, EmptyDataset
-from agentark_core.step_tokens import tokenise
+from agentark_core.step_tokens import Tokens, tokenise
 from agentark_core.steps import STEPS_VERSION, split
 from agentark_core.training import parquet
 
@@ -89,7 +90,7 @@ def questions(rows: Sequence[Row], chat: ChatFormat, *, config: PRMConfig) -> Qu
     for question, group in groupby(ordered, key=lambda row: row["problem_id"]):
         traces = list(group)
         tokens = {row["example_id"]: tokenise(chat, row["prompt"], row["completions"]) for row in traces}
-        kept = [row for row in traces if len(tokens[row["example_id"]][0]) <= config.max_length]
+        kept = [row for row in traces if len(tokens[row["example_id"]].input_ids) <= config.max_length]
         too_long += len(traces) - len(kept)
         item = _item(question, kept, tokens=tokens, contrastive=config.loss == "contrastive")
         if item:
@@ -104,9 +105,7 @@ def questions(rows: Sequence[Row], chat: ChatFormat, *, config: PRMConfig) -> Qu
     return Questions(items=items, too_long=too_long, silent=silent)
 
 
-def _item(
-    question: str, rows: list[Row], *, tokens: dict[str, tuple[list[int], list[int]]], contrastive: bool
-) -> dict[str, Any] | None:
+def _item(question: str, rows: list[Row], *, tokens: dict[str, Tokens], contrastive: bool) -> dict[str, Any] | None:
     """The question, or None if its rows have no loss. Traces without a part in any contrast are not computed."""
     present = {row["example_id"] for row in rows}
     found = [
@@ -126,10 +125,7 @@ def _item(
     first = {row["example_id"]: start for row, start in zip(rows, starts, strict=False)}
     return {
         "question": question,
-        "traces": [
-            {"example_id": name, "input_ids": tokens[name][0], "positions": tokens[name][1]}
-            for name in (row["example_id"] for row in rows)
-        ],
+        "traces": [{"example_id": name, **tokens[name]._asdict()} for name in (row["example_id"] for row in rows)],
         "labels": [float(label) for row in rows for label in row["labels"]],
         "weights": [float(weight) for row in rows for weight in row["weights"]],
         "contrasts": [

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForTokenClassification
 
 from agentark_core import model_files
 from agentark_core.chat import ChatFormat
 from agentark_core.errors import DataError, ModelError
 from agentark_core.length_batches import length_batches
-from agentark_core.step_tokens import tokenise
+from agentark_core.step_tokens import Tokens, tokenise
 from agentark_core.steps import STEPS_VERSION, split
+from agentark_core.training import prm_head
 from agentark_core.training.planning import tokenizer_digest
 from agentark_core.types import Message
 
@@ -33,8 +33,9 @@ class PRM:
     """Attributes: chat (its tokenizer and template), model (float32 on a CPU, its own type on a GPU), context (tokens
     that it reads, prompt included)."""
 
-    def __init__(self, chat: ChatFormat, model: Any) -> None:
+    def __init__(self, chat: ChatFormat, model: Any, *, head: prm_head.Head) -> None:
         self.chat = chat
+        self._head = head
         self.model = model.eval()
         self.context = model.config.get_text_config().max_position_embeddings
 
@@ -49,7 +50,7 @@ class PRM:
         model_files.check_model_dir(path)
         try:
             about = json.loads((path / "prm.json").read_text(encoding="utf-8"))
-            splitter, tokenizer = about["splitter"], about["tokenizer"]
+            splitter, tokenizer, head = about["splitter"], about["tokenizer"], about.get("head", "linear")
         except (OSError, ValueError, KeyError, TypeError):
             raise ModelError(f"{path}: no prm.json of a process reward model; train one with training.prm") from None
         if splitter != STEPS_VERSION:
@@ -60,14 +61,8 @@ class PRM:
         if (found := tokenizer_digest(path)) != tokenizer:
             raise ModelError(f"{path}: trained with the tokenizer files {tokenizer}, found {found}; restore them")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model = AutoModelForTokenClassification.from_pretrained(
-            path,
-            dtype=torch.float32 if device == "cpu" else "auto",
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-        return cls(ChatFormat.load(path), model.to(device))
+        model = prm_head.load(path, head=head, dtype=torch.float32 if device == "cpu" else "auto")
+        return cls(ChatFormat.load(path), model.to(device), head=head)
 
     def scores(self, prompts: list[list[Message]], completions: list[str]) -> list[list[float]]:
         """sigma(R) from 0 to 1 of every step (steps.split) of each completion; [] for an empty one.
@@ -79,25 +74,27 @@ class PRM:
     def step_scores(self, prompts: Sequence[Sequence[Message]], steps: Sequence[Sequence[str]]) -> list[list[float]]:
         """`scores` of completions given as their steps, for steps that others have drawn (ProcessBench)."""
         rows = [tokenise(self.chat, prompt, parts) for prompt, parts in zip(prompts, steps, strict=True)]
-        for number, (ids, _) in enumerate(rows):
-            if len(ids) > self.context:
+        for number, row in enumerate(rows):
+            if len(row.input_ids) > self.context:
                 raise DataError(
-                    f"completion {number}: {len(ids)} tokens with its prompt, the process reward model reads "
+                    f"completion {number}: {len(row.input_ids)} tokens with its prompt, the process reward model reads "
                     f"{self.context}; limit max_tokens or use another model"
                 )
         found: list[list[float]] = [[] for _ in rows]
-        for batch in length_batches([len(ids) for ids, _ in rows], tokens=TOKENS_PER_BATCH):
-            for row, scores in zip(batch, self._forward([rows[row] for row in batch]), strict=True):
-                found[row] = scores
+        for batch in length_batches([len(row.input_ids) for row in rows], tokens=TOKENS_PER_BATCH):
+            for number, scores in zip(batch, self._forward([rows[number] for number in batch]), strict=True):
+                found[number] = scores
         return found
 
     @torch.inference_mode()
-    def _forward(self, rows: list[tuple[list[int], list[int]]]) -> list[list[float]]:
+    def _forward(self, rows: list[Tokens]) -> list[list[float]]:
         # Padding stands behind: a causal model never sees it from the positions that are read.
-        length = max(len(ids) for ids, _ in rows)
+        device, length = self.model.device, max(len(row.input_ids) for row in rows)
         pad = self.chat.stop_ids[0]
-        ids = torch.tensor([ids + [pad] * (length - len(ids)) for ids, _ in rows], device=self.model.device)
-        lengths = torch.tensor([len(ids) for ids, _ in rows], device=self.model.device)
-        mask = torch.arange(length, device=self.model.device) < lengths[:, None]
-        out = self.model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, :, 0].float().sigmoid()
-        return [scores[positions].tolist() for scores, (_, positions) in zip(out.cpu(), rows, strict=True)]
+        ids = torch.tensor([row.input_ids + [pad] * (length - len(row.input_ids)) for row in rows], device=device)
+        lengths = torch.tensor([len(row.input_ids) for row in rows], device=device)
+        mask = (torch.arange(length, device=device) < lengths[:, None]).long()
+        starts_R = torch.tensor([row.start for row in rows], device=device)
+        given = prm_head.inputs(self._head, input_ids=ids, attention_mask=mask, starts_R=starts_R)
+        out = self.model(**given).logits[:, :, 0].float().sigmoid()
+        return [scores[row.positions].tolist() for scores, row in zip(out.cpu(), rows, strict=True)]

@@ -13,20 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForTokenClassification,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from agentark_core.chat import ChatFormat
 from agentark_core.config import PRMConfig, PRMStage
-from agentark_core.errors import ModelError
-from agentark_core.training import group, prm_loss, sft_data
+from agentark_core.training import group, prm_head, prm_loss, sft_data
 from agentark_core.training.guarded import Guarded
 from agentark_core.training.prm_plan import Plan
 
@@ -60,9 +52,9 @@ def build_trainer(
         remove_unused_columns=False,  # the collator needs them all
     )
     # After TrainingArguments, which announce ZeRO-3 to from_pretrained.
-    model = new_model(start, seed=config.seed)
-    if name == "stage1":
-        freeze_all_but_last_layer(model)
+    # In float32, so that small updates count. The head of the first stage is kept.
+    model = prm_head.load(start, head=config.head, dtype=torch.float32, seed=config.seed)
+    prm_head.choose_trained(model, head=config.head, stage=name)
     lengths = [sum(len(trace["input_ids"]) for trace in item["traces"]) for item in items]
     pad = chat.tokenizer.pad_token_id
     trainer = PRMTrainer(
@@ -82,43 +74,12 @@ def build_trainer(
     return trainer
 
 
-def new_model(start: Path, *, seed: int) -> Any:
-    """The model in start with a reward head, in float32, so that small updates count. The head of a PRM is kept.
-
-    Raises ModelError if its architecture takes no head on every token.
-    """
-    config = AutoConfig.from_pretrained(start, trust_remote_code=False, local_files_only=True)
-    config.num_labels = 1
-    config.classifier_dropout = 0.0
-    torch.manual_seed(seed)
-    try:
-        return AutoModelForTokenClassification.from_pretrained(
-            start,
-            config=config,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    except ValueError as error:
-        raise ModelError(
-            f"{start}: {type(config).__name__} has no token classification model in transformers to put a reward head "
-            f"on ({str(error).splitlines()[0][:120]}); choose another prm.model"
-        ) from None
-
-
-def freeze_all_but_last_layer(model: Any) -> None:
-    """Stage I of method.md section 3: only the last layer and the reward head learn."""
-    model.requires_grad_(False)
-    for part in (model.base_model.layers[-1], model.score):
-        part.requires_grad_(True)
-
-
 class Collator:
     """Whole questions -> one padded batch of their traces, and what is learned from their steps.
 
-    input_ids, attention_mask: (traces, tokens). trace_S, position_S: where each step is scored. labels_S, weights_S.
-    positives_P, negatives_P_N: steps by number in the batch, -1 pads. traces: the ids, in order.
+    input_ids, attention_mask: (traces, tokens). starts_R: where each completion begins. trace_S, position_S: where each
+    step is scored. labels_S, weights_S. positives_P, negatives_P_N: steps by number in the batch, -1 pads. traces: the
+    ids, in order.
     """
 
     def __init__(self, *, pad_token_id: int) -> None:
@@ -139,6 +100,7 @@ class Collator:
         return {
             "input_ids": torch.tensor(ids),
             "attention_mask": torch.tensor(mask),
+            "starts_R": torch.tensor([trace["start"] for trace in traces]),
             "trace_S": torch.tensor([row for row, trace in enumerate(traces) for _ in trace["positions"]]),
             "position_S": torch.tensor([position for trace in traces for position in trace["positions"]]),
             "labels_S": torch.tensor([label for item in items for label in item["labels"]]),
@@ -177,7 +139,8 @@ class PRMTrainer(Guarded, Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """This forward pass's share of the loss; refuses one that is not finite."""
-        out = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        read = {name: inputs[name] for name in ("input_ids", "attention_mask", "starts_R")}
+        out = model(**prm_head.inputs(self._config.head, **read))
         scores_S = out.logits[inputs["trace_S"], inputs["position_S"], 0].float()
         if self._config.loss == "contrastive":
             total = prm_loss.contrastive(

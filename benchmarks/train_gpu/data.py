@@ -86,9 +86,9 @@ def make_scorer(base: Path, folder: Path) -> None:
     """Write a process reward model of the base's size with random weights, in the base's number format."""
     import torch
 
-    from agentark_core.training.prm_trainer import new_model
+    from agentark_core.training import prm_head
 
-    new_model(base, seed=0).to(torch.bfloat16).save_pretrained(folder)
+    prm_head.load(base, head="linear", dtype=torch.bfloat16).save_pretrained(folder)
     for file in tokenizer_files(base):
         shutil.copyfile(file, folder / file.name)
     about = {"splitter": STEPS_VERSION, "tokenizer": tokenizer_digest(folder)}
@@ -110,7 +110,7 @@ def solutions(chat: ChatFormat, *, number: int, length: int) -> list[str]:
     """Solutions in steps, each of length tokens together with the prompt."""
 
     def count(text: str) -> int:
-        return len(tokenise(chat, QUESTION, split(text))[0])
+        return len(tokenise(chat, QUESTION, split(text)).input_ids)
 
     return texts(chat, number=number, length=length, count=count, ending=STEPS)
 
