@@ -55,6 +55,10 @@ class Arm:
 
 
 LARGER_PRM = {"model": runs.TEACHER, "loss": "bce"}
+LIKELIHOOD_PRM = {
+    **LARGER_PRM,
+    **{"head": "likelihood", "stage1": {"epochs": 4, "learning_rate": 1e-2}, "stage2": {"epochs": 0}},
+}
 WEAKEST = {"aggregate": "min"}
 GENTLE = {"aggregate": "min", "advantage": "mean_only", "learning_rate": 1e-5}
 """Without the division by the group's spread, which makes an advantage of a reward model's noise."""
@@ -83,6 +87,8 @@ ARMS = {
     "R-SFT + PAD, gentle": Arm(strategies=("rsft", "pad"), prm=LARGER_PRM, grpo=GENTLE),
     "PAD, gentle": Arm(strategies=("pad",), prm=LARGER_PRM, grpo=GENTLE),
     "PAD + DA, gentle": Arm(strategies=("pad", "da"), prm=LARGER_PRM, grpo=GENTLE),
+    "PAD, likelihood PRM": Arm(strategies=("pad",), prm=LIKELIHOOD_PRM, grpo=WEAKEST),
+    "R-SFT + PAD, likelihood PRM": Arm(strategies=("rsft", "pad"), prm=LIKELIHOOD_PRM, grpo=WEAKEST),
     "PAD + DA": Arm(strategies=("pad", "da")),
 }
 

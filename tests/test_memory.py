@@ -10,7 +10,7 @@ import pytest
 from grpo_helpers import resolved, write_prompts
 
 from agentark_core.cluster import ray_train
-from agentark_core.config import GRPOConfig, PRMConfig, SFTConfig
+from agentark_core.config import GRPOConfig, PRMConfig, PRMStage, SFTConfig
 from agentark_core.errors import ConfigError
 from agentark_core.training import memory
 from agentark_core.training.model_shape import Shape
@@ -137,6 +137,18 @@ def test_a_reward_model_needs_what_its_larger_stage_does() -> None:
     first = memory.estimate(SMALL, PRMConfig(**settings, stage2={"epochs": 0}), traces=3)
     assert (first.weights, first.gradients, first.optimizer) == (4 * body, 4 * 144, 8 * 144)
     assert first.activations == 2 * 3 * 8 * (4 * 4 + STORED)
+
+
+def test_a_likelihood_head_needs_the_language_model_and_logits_of_some_tokens() -> None:
+    settings: dict[str, Any] = {"zero_stage": 0, "dtype": "float32", "micro_batch_size": 2, "max_length": 8}
+    config = PRMConfig(**settings, head="likelihood")
+    both = memory.estimate(SMALL, config, traces=3)
+    head, tokens = 4 * 4, 2 * 3 * 8
+    assert both.weights == 4 * (SMALL.text + head) and both.gradients == 4 * (SMALL.body + head)
+    assert both.buffers == 4 * 2 * tokens * SMALL.vocabulary / memory.LIKELIHOOD_PARTS
+    first = memory.estimate(SMALL, config.model_copy(update={"stage2": PRMStage(epochs=0)}), traces=3)
+    assert (first.gradients, first.optimizer) == (4 * head, 8 * head)
+    assert first.activations == tokens * (4 * 4 + STORED)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,10 @@ from tasks.extract_tasks import ExampleSet
 
 SHORT: dict[str, dict[str, Any]] = {
     "sft": {"epochs": 0.8, "micro_batch_size": 4, "save_steps": 2},
-    "prm": {"stage1": {"epochs": 0.3}, "stage2": {"epochs": 1}, "micro_batch_size": 2, "save_steps": 2},
+    "prm": {
+        **{"stage1": {"epochs": 0.3}, "stage2": {"epochs": 1}, "micro_batch_size": 2, "save_steps": 2},
+        "head": "likelihood",
+    },
     "grpo": {
         **{"epochs": 0.5, "iterations": 2, "micro_batch_size": 8, "save_steps": 2, "watch_prompts": 4},
         "advantage": "value",
@@ -69,7 +72,7 @@ def tensors(model: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_processes_under_zero3_train_resume_and_publish_the_whole_model(job: Job, tmp_path: Path) -> None:
-    """Rank 0 dies in its second save; both start again. sft: each on a node of its own; grpo: as PPO."""
+    """Rank 0 dies in its second save; both start again. sft: each on a node of its own; prm: likelihoods; grpo: PPO."""
     nodes = 2 if job.section == "sft" else 1
     unbroken = job.resolved(tmp_path / "unbroken", **SHORT[job.section])
     if job.section == "grpo":  # what a rank samples depends on its number

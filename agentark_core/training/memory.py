@@ -15,7 +15,8 @@ and 5, here with float32 weights):
     offload      optimizer: no optimizer, and from stage 2 on no gradients (ZeRO-Offload, Ren et al., arXiv 2101.06840);
                  all: no weights but the gathered ones either
     buffers      DeepSpeed's default buckets: 5e8 elements, twice (stages 1, 2), or 1e9 gathered ones (stage 3); TRL's
-                 LM head: a tile of 4096 x 32768 logits, and its gradient in float32
+                 LM head: a tile of 4096 x 32768 logits, and its gradient in float32; a reward model's likelihoods:
+                 logits and their logarithms of 1 / LIKELIHOOD_PARTS of the tokens
     reference    4 N if beta > 0, where weights are not offloaded                     / W at stage 3
     scorer       the process reward model in the number format of its files, whole on every GPU
     rollouts     what sampling holds. transformers: 8 x layers x key-value size bytes a token (keys and values in
@@ -48,6 +49,9 @@ from agentark_core.training.model_shape import Shape
 GIB = 2**30
 RESERVE = GIB
 FRAGMENTATION = 1.1
+LIKELIHOOD_PARTS = 16
+"""Logits of the language model under a likelihood head exist for this share of the tokens at a time. All processes have
+as many parts, since under ZeRO-3 each one gathers the output layer."""
 BUCKET = 5e8
 GATHERED = 1e9
 TILE = 4096 * 32768
@@ -98,7 +102,8 @@ def estimate(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0
     traces: most traces of a question (PRM); scorer: bytes of the process reward model, available: of a GPU (GRPO).
     """
     if isinstance(config, PRMConfig):
-        stages = {shape.layer: config.stage1, shape.body: config.stage2}
+        head = shape.hidden**2 if config.head == "likelihood" else 0  # the linear one is next to nothing
+        stages = {head or shape.layer: config.stage1, shape.body + head: config.stage2}
         return max(
             (_learning(shape, config, trained=m, rows=traces) for m, stage in stages.items() if stage.epochs),
             key=lambda stage: stage.total,
@@ -128,9 +133,10 @@ def _length(config: Config) -> int:
 def _learning(shape: Shape, config: Config, *, trained: int, rows: int) -> Memory:
     """One forward and backward pass. rows: sequences of a row that micro_batch_size counts."""
     lora = config.lora if isinstance(config, SFTConfig) else None
-    has_head = not isinstance(config, PRMConfig)  # of a language model
-    text = shape.text if has_head else shape.body
-    parameters = text + shape.vision
+    has_head = not isinstance(config, PRMConfig)  # of a language model, that learns
+    likelihood = isinstance(config, PRMConfig) and config.head == "likelihood"
+    text = shape.text if has_head or likelihood else shape.body
+    parameters = text + shape.vision + (shape.hidden**2 if likelihood else 0)
     share = 1 / config.num_workers
     stage = config.zero_stage
     mixed = config.dtype == "bfloat16"
@@ -143,8 +149,8 @@ def _learning(shape: Shape, config: Config, *, trained: int, rows: int) -> Memor
     layer = factor_h * shape.hidden + factor_i * shape.mlp + factor_q * query
     checkpointing = config.gradient_checkpointing is not False
     # Frozen layers keep nothing: the graph begins at the first that learns.
-    layers = 1 if trained == shape.layer else shape.layers
-    tile = TILE if has_head else 0
+    layers = 1 if isinstance(config, PRMConfig) and trained < shape.body else shape.layers
+    tile = TILE if has_head else 2 * tokens * shape.vocabulary / LIKELIHOOD_PARTS if likelihood else 0
     head = 4 * shape.vocabulary * shape.hidden if has_head and not lora else 0
     moved = config.offload != "none"
     return Memory(

@@ -13,7 +13,8 @@ file or list of them, of the kind `process`, "output": directory, "prm": keys of
     model/                             the model that prm_model.PRM loads: safetensors, tokenizer, prm.json
     COMPLETE                           the result; a second start returns it at once
 
-Stage I trains the last layer and the head, stage II everything. A stage with 0 epochs is left out.
+Stage I trains the last layer and the head (a likelihood head alone), stage II everything. A stage with 0 epochs is left
+out.
 """
 
 from __future__ import annotations

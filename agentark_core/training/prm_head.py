@@ -27,14 +27,12 @@ from transformers import (
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from agentark_core.errors import ModelError
+from agentark_core.training.memory import LIKELIHOOD_PARTS
 
 Head = Literal["linear", "likelihood"]
 
 LIKELIHOODS = 3
 """The lowest, the sum and the mean of the log-probabilities so far."""
-PARTS = 16
-"""Logits of the language model exist for this share of the tokens at a time. All processes have as many parts, since
-under ZeRO-3 each one gathers the output layer."""
 
 
 def load(path: Path, *, head: Head, dtype: Any, seed: int = 0) -> Any:
@@ -125,7 +123,9 @@ def _with_likelihoods(kind: Any) -> Any:
             output, cap = self.get_output_embeddings(), getattr(self.config, "final_logit_softcapping", None)
             hidden_N, tokens_N = hidden[:, :-1][mask_R_T[:, 1:]], input_ids[mask_R_T]
             found = []
-            for part, tokens in zip(hidden_N.tensor_split(PARTS), tokens_N.tensor_split(PARTS), strict=True):
+            for part, tokens in zip(
+                hidden_N.tensor_split(LIKELIHOOD_PARTS), tokens_N.tensor_split(LIKELIHOOD_PARTS), strict=True
+            ):
                 logits = output(part).float()
                 logits = cap * torch.tanh(logits / cap) if cap else logits
                 found.append(logits.log_softmax(1).gather(1, tokens[:, None])[:, 0])
