@@ -117,7 +117,8 @@ class PRMConfig(TrainingSection):
         0.1, gt=0, description="Divides the scores (0 to 1) before the softmax of Eq. 7; contrastive only."
     )
     stage1: PRMStage = Field(
-        default_factory=lambda: PRMStage(learning_rate=1e-3), description="The last layer and the reward head learn."
+        default_factory=lambda: PRMStage(learning_rate=1e-3),
+        description="The last layer and the linear head learn, or the likelihood head alone.",
     )
     stage2: PRMStage = Field(default_factory=lambda: PRMStage(), description="All weights learn.")
     batch_size: int = Field(16, ge=1, description="Questions per optimiser step over all processes.")
