@@ -146,7 +146,7 @@ def test_a_job_is_measured_on_full_rows(job_name: jobs.Job, base: Path) -> None:
 def test_the_scorer_reads_as_many_tokens_as_a_completion_has(base: Path) -> None:
     chat = ChatFormat.load(base / "model")
     [text] = data.solutions(chat, number=1, length=100)
-    ids, positions = data.tokenise(chat, data.QUESTION, data.split(text))
+    ids, positions, _ = data.tokenise(chat, data.QUESTION, data.split(text))
     assert (len(ids), len(positions)) == (100, 4)
     with pytest.raises(ValueError, match="no text of 10 tokens"):
         data.solutions(chat, number=1, length=10)

@@ -33,8 +33,9 @@ def chat(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_every_step_is_scored_at_its_own_last_token(chat: ChatFormat, text: str) -> None:
     steps = split(text)
     assert len(steps) > 1
-    ids, positions = tokenise(chat, PROMPT, steps)
+    ids, positions, start = tokenise(chat, PROMPT, steps)
     prompt = chat.prompt_ids(PROMPT)
+    assert start == len(prompt)
     assert ids == prompt + chat.completion_ids(PROMPT, text), "the ids that a policy is trained on and samples"
     assert all(before < after for before, after in pairwise(positions)) and positions[-1] < len(ids) - 1
     for number, position in enumerate(positions):
@@ -46,11 +47,11 @@ def test_every_step_is_scored_at_its_own_last_token(chat: ChatFormat, text: str)
 
 
 def test_a_line_break_behind_a_step_belongs_to_it(chat: ChatFormat) -> None:
-    ids, positions = tokenise(chat, PROMPT, split(TEXTS[0]))
+    ids, positions, _ = tokenise(chat, PROMPT, split(TEXTS[0]))
     assert chat.tokenizer.decode(ids[: positions[0] + 1], clean_up_tokenization_spaces=False).endswith("= 33\n")
 
 
 def test_trimmed_white_space_has_no_token_and_no_step_is_lost(chat: ChatFormat) -> None:
-    assert tokenise(chat, PROMPT, [])[1] == []
-    ids, positions = tokenise(chat, PROMPT, [" \n"])
+    assert tokenise(chat, PROMPT, []).positions == []
+    ids, positions, _ = tokenise(chat, PROMPT, [" \n"])
     assert len(positions) == 1 and 0 < positions[0] < len(ids)
