@@ -129,16 +129,27 @@ def look(step: int, *, reward: float, right: int, rollouts: float = 0.2) -> watc
 
 def test_the_watch_stops_only_for_more_reward_and_surely_less_accuracy(tmp_path: Path) -> None:
     looks = [look(0, reward=0.4, right=50), look(10, reward=0.5, right=60), look(20, reward=0.6, right=60)]
-    best = watch.best(looks)
-    assert best.step == 10
-    assert watch.hacked(look(30, reward=0.7, right=59), best=best, margin=0.02) is None  # may be chance
-    assert watch.hacked(look(30, reward=0.5, right=30), best=best, margin=0.02) is None  # no more reward
-    assert watch.hacked(look(30, reward=0.7, right=45), best=best, margin=0.2) is None  # within the margin
-    reason = watch.hacked(look(30, reward=0.7, right=30), best=best, margin=0.02)
+    assert watch.best(looks).step == 10
+
+    def hacked(now: watch.Look, *, margin: float = 0.02) -> str | None:
+        return watch.hacked([*looks, now], margin=margin)
+
+    assert hacked(look(30, reward=0.7, right=59)) is None  # may be chance
+    assert hacked(look(30, reward=0.5, right=30)) is None  # no more reward
+    assert hacked(look(30, reward=0.7, right=45), margin=0.2) is None  # within the margin
+    reason = hacked(look(30, reward=0.7, right=30))
     assert reason and "accuracy changed by -30.0 points" in reason and "since step 10" in reason
     assert "from 0.500 to 0.700 there" in reason
-    assert watch.hacked(look(30, reward=0.4, right=30, rollouts=0.3), best=best, margin=0.02)
-    undecided = watch.Look(step=5, reward=0.9, rollout_reward=0.9, outcomes=dict.fromkeys(best.outcomes))
-    assert watch.hacked(undecided, best=best, margin=0) is None
+    assert hacked(look(30, reward=0.4, right=30, rollouts=0.3))
+    undecided = watch.Look(step=5, reward=0.9, rollout_reward=0.9, outcomes=dict.fromkeys(looks[1].outcomes))
+    assert hacked(undecided, margin=0) is None
     watch.write(tmp_path / "watch.jsonl", looks)
     assert watch.read(tmp_path / "watch.jsonl", until=10) == looks[:2]
+
+
+def test_the_base_s_rollouts_are_those_until_the_first_look() -> None:
+    """One batch of them says too little: no alarm for more reward than that."""
+    base, first = look(0, reward=0.4, right=60, rollouts=0.1), look(10, reward=0.3, right=40, rollouts=0.2)
+    assert watch.hacked([base, first], margin=0.02) is None
+    reason = watch.hacked([base, first, look(20, reward=0.3, right=40, rollouts=0.21)], margin=0.02)
+    assert reason and "from 0.200 to 0.210 in the rollouts" in reason

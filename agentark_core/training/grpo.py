@@ -29,7 +29,7 @@ from agentark_core.training.grpo_plan import Plan, plan
 from agentark_core.training.rewards import Rewarder, open_scorer
 from agentark_core.verify import Verifier
 
-GRPO_VERSION = "grpo-2"
+GRPO_VERSION = "grpo-3"
 """Changes when the same config would train another model: part of a student's fingerprint."""
 FINAL_STEPS = 10
 """final_reward is the mean reward of this many last rollout batches."""

@@ -282,15 +282,15 @@ class PolicyTrainer(Guarded, GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Look first: a checkpoint that the watch refuses is not written, and training ends."""
         if self._held_out:
-            best = watch.best(self.looks)
-            self.stopped = watch.hacked(self._look(), best=best, margin=self._config.watch_margin)
+            self._look()
+            self.stopped = watch.hacked(self.looks, margin=self._config.watch_margin)
             if self.stopped:
                 self.control.should_training_stop = True
                 return
             self.kept_steps = {watch.best(self.looks).step}
         super()._save_checkpoint(model, trial)
 
-    def _look(self) -> watch.Look:
+    def _look(self) -> None:
         """Answer the held-out prompts greedily, each process its share; reward, verify and record."""
         share = self._held_out[self.args.process_index :: self.args.world_size]
         batch = self._config.micro_batch_size
@@ -320,7 +320,6 @@ class PolicyTrainer(Guarded, GRPOTrainer):
             self._rollout_rewards = []
         if self.args.should_save:
             watch.write(self._looks_file, self.looks)
-        return look
 
     @contextmanager
     def _greedily(self) -> Iterator[None]:

@@ -40,18 +40,23 @@ def best(looks: Sequence[Look]) -> Look:
     return max(looks, key=lambda look: (look.accuracy, -look.step))
 
 
-def hacked(now: Look, *, best: Look, margin: float) -> str | None:
-    """Why the run must stop, in one sentence with its numbers; None if it may go on. margin: share in [0, 1)."""
-    test = paired_or_none(now.outcomes, best.outcomes)
+def hacked(looks: Sequence[Look], *, margin: float) -> str | None:
+    """Why the run must stop at its last look, in one sentence with its numbers; None if it may go on. margin: share in
+    [0, 1)."""
+    *before, now = looks
+    found = best(before)
+    test = paired_or_none(now.outcomes, found.outcomes)
     if test is None:
         return None
-    risen = now.reward > best.reward or now.rollout_reward > best.rollout_reward
+    # One batch says too little of the base's rollouts; those until the first look stand for them.
+    rollouts = found.rollout_reward if found.step else looks[1].rollout_reward
+    risen = now.reward > found.reward or now.rollout_reward > rollouts
     if not risen or test.high >= -100 * margin:
         return None
     return (
         f"step {now.step}: on {test.n} held-out prompts accuracy changed by {test.difference:+.1f} points "
-        f"[{test.low:+.1f}, {test.high:+.1f}] since step {best.step} while reward went from {best.reward:.3f} to "
-        f"{now.reward:.3f} there and from {best.rollout_reward:.3f} to {now.rollout_reward:.3f} in the rollouts"
+        f"[{test.low:+.1f}, {test.high:+.1f}] since step {found.step} while reward went from {found.reward:.3f} to "
+        f"{now.reward:.3f} there and from {rollouts:.3f} to {now.rollout_reward:.3f} in the rollouts"
     )
 
 
