@@ -42,7 +42,7 @@ def prepare(folder: Path, *, steps: int) -> dict[str, Any]:
     from agentark_core.training.planning import tokenizer_digest, tokenizer_files
 
     prm = folder / "prm"
-    prm_head.load(model_path("student"), head="linear", dtype="float32").save_pretrained(prm)
+    prm_head.load(model_path("student"), head="linear", dtype="float32", seed=0).save_pretrained(prm)
     for file in tokenizer_files(model_path("student")):
         shutil.copyfile(file, prm / file.name)
     about = {"splitter": STEPS_VERSION, "tokenizer": tokenizer_digest(prm)}

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 
@@ -30,7 +30,7 @@ from agentark_core.arkling import generator, model_path
 from agentark_core.arkling.corruption import wrong_solution
 from agentark_core.calibration import Bin
 from agentark_core.chat import ChatFormat
-from agentark_core.config import ExamplesConfig
+from agentark_core.config import ExamplesConfig, PRMHead
 from agentark_core.prm_metrics import Scored
 from agentark_core.step_labels import exact_labels
 from agentark_core.step_tokens import tokenise
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--selection", type=int, default=100, help="held-out questions that choose the threshold")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
-    parser.add_argument("--head", choices=("linear", "likelihood"), default="linear", help="what scores a step")
+    parser.add_argument("--head", choices=get_args(PRMHead), default="linear", help="what scores a step")
     parser.add_argument("--temperature", type=float, default=0.1, help="of Eq. 7")
     parser.add_argument("--stage1", type=float, nargs=2, default=(1, 2e-3), metavar=("EPOCHS", "RATE"))
     parser.add_argument("--stage2", type=float, nargs=2, default=(4, 1e-3), metavar=("EPOCHS", "RATE"))

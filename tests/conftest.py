@@ -96,12 +96,17 @@ def command_line(arguments: tuple[object, ...], *, folder: Path) -> list[str]:
     return words
 
 
+def group_of_one(patch: pytest.MonkeyPatch) -> None:
+    """The environment of a process group of one, until the patch is undone."""
+    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    for name, value in group.items():
+        patch.setenv(name, str(value))
+
+
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process group of one, forgotten afterwards."""
-    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    for name, value in group.items():
-        monkeypatch.setenv(name, str(value))
+    group_of_one(monkeypatch)
 
 
 @pytest.fixture(scope="session", params=["sft", "prm", "grpo"])

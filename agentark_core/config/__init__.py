@@ -31,7 +31,7 @@ from agentark_core.config.flows import (
     TrackingConfig,
 )
 from agentark_core.config.sweep import Cell, SweepConfig, SweepLimits, SweepStudent, SweepTeacher
-from agentark_core.config.training import GRPOConfig, LoRAConfig, PRMConfig, PRMStage, SFTConfig
+from agentark_core.config.training import GRPOConfig, LoRAConfig, PRMConfig, PRMHead, PRMStage, SFTConfig
 
 __all__ = [
     "BuildTracesConfig",
@@ -52,6 +52,7 @@ __all__ = [
     "ModelConfig",
     "Name",
     "PRMConfig",
+    "PRMHead",
     "PRMStage",
     "PipelineConfig",
     "ProblemsConfig",

@@ -93,6 +93,9 @@ class SFTConfig(TrainingSection):
         return self.attention == "flash_attention_2"
 
 
+PRMHead = Literal["linear", "likelihood"]
+
+
 class PRMStage(Section):
     """One stage of training a process reward model."""
 
@@ -108,7 +111,7 @@ class PRMConfig(TrainingSection):
         "contrastive",
         description="Eq. 7 over right steps and other agents' wrong ones, or cross-entropy on the labels.",
     )
-    head: Literal["linear", "likelihood"] = Field(
+    head: PRMHead = Field(
         "linear",
         description="What scores a step: one linear layer on the last hidden state, or two that also read how likely "
         "the model, as a language model, finds the solution so far.",

@@ -172,16 +172,12 @@ def publish(
 
     weights: of the whole model, needed on rank 0 only (`gathered`).
     """
-    import torch
 
     def save(model: Any, folder: Path) -> None:
         if hasattr(model, "get_base_model"):  # adapters around it
             model = model.get_base_model()
         assert weights is not None
-        # A tied head is the embedding; gathered, it is a copy that would be stored a second time.
-        state = {name: weight for name, weight in weights.items() if name not in model.all_tied_weights_keys}
-        dtype = getattr(torch, base_dtype(base))
-        model.save_pretrained(folder, state_dict={name: weight.to(dtype) for name, weight in state.items()})
+        save_weights(model, weights, to=folder, dtype=base_dtype(base))
         shutil.copyfile(base / "config.json", folder / "config.json")
         generation = base / "generation_config.json"
         if generation.is_file():
@@ -191,6 +187,15 @@ def publish(
         )
 
     return write_model(trainer, base=base, output=output, run=run, result=result, save=save)
+
+
+def save_weights(model: Any, weights: dict[str, Any], *, to: Path, dtype: str) -> None:
+    """Write the gathered weights of the model, and its config, in a number format of torch."""
+    import torch
+
+    # A tied output layer is the embedding; gathered, it is a copy that would be stored a second time.
+    kept = {name: weight for name, weight in weights.items() if name not in model.all_tied_weights_keys}
+    model.save_pretrained(to, state_dict={name: weight.to(getattr(torch, dtype)) for name, weight in kept.items()})
 
 
 def write_model(

@@ -102,7 +102,7 @@ def estimate(shape: Shape, config: Config, *, traces: int = 1, scorer: float = 0
     traces: most traces of a question (PRM); scorer: bytes of the process reward model, available: of a GPU (GRPO).
     """
     if isinstance(config, PRMConfig):
-        head = shape.hidden**2 if config.head == "likelihood" else 0  # the linear one is next to nothing
+        head = shape.likelihood_head if config.head == "likelihood" else 0
         stages = {head or shape.layer: config.stage1, shape.body + head: config.stage2}
         return max(
             (_learning(shape, config, trained=m, rows=traces) for m, stage in stages.items() if stage.epochs),
@@ -136,7 +136,7 @@ def _learning(shape: Shape, config: Config, *, trained: int, rows: int) -> Memor
     has_head = not isinstance(config, PRMConfig)  # of a language model, that learns
     likelihood = isinstance(config, PRMConfig) and config.head == "likelihood"
     text = shape.text if has_head or likelihood else shape.body
-    parameters = text + shape.vision + (shape.hidden**2 if likelihood else 0)
+    parameters = text + shape.vision + (shape.likelihood_head if likelihood else 0)
     share = 1 / config.num_workers
     stage = config.zero_stage
     mixed = config.dtype == "bfloat16"

@@ -81,6 +81,11 @@ class Shape:
         return sum(a * b for a, b in self.matrices)
 
     @property
+    def likelihood_head(self) -> int:
+        """Parameters of a reward head that reads likelihoods (a linear one has next to none)."""
+        return self.hidden**2
+
+    @property
     def text(self) -> int:
         """Parameters of the language model (biases and norms, some 0.01 %, left out)."""
         return self.embedding + self.layers * self.layer

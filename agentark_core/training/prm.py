@@ -118,18 +118,12 @@ def _train_stage(
 
 def _publish(job: Plan, trainer: Any, *, result: dict[str, Any], to: Path, exact: bool) -> dict[str, Any]:
     """Write to/model with prm.json; see group.write_model. exact: in float32, to train on; else in the base's type."""
-    import torch
-
     state = group.gathered(trainer)
 
     def save(model: Any, folder: Path) -> None:
         assert state is not None
         dtype = "float32" if exact else group.base_dtype(job.base)
-        # A tied output layer is the embedding; gathered, it is a copy that would be stored a second time.
-        kept = {name: weight for name, weight in state.items() if name not in model.all_tied_weights_keys}
-        model.save_pretrained(
-            folder, state_dict={name: weight.to(getattr(torch, dtype)) for name, weight in kept.items()}
-        )
+        group.save_weights(model, state, to=folder, dtype=dtype)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         (folder / "config.json").write_text(json.dumps({**config, "dtype": dtype}, indent=2), encoding="utf-8")
         about = {

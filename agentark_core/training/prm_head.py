@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn.functional import layer_norm
@@ -26,17 +26,18 @@ from transformers import (
 )
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from agentark_core.config import PRMHead
 from agentark_core.errors import ModelError
 from agentark_core.training.memory import LIKELIHOOD_PARTS
-
-Head = Literal["linear", "likelihood"]
 
 LIKELIHOODS = 3
 """The lowest, the sum and the mean of the log-probabilities so far."""
 
 
-def load(path: Path, *, head: Head, dtype: Any, seed: int = 0) -> Any:
+def load(path: Path, *, head: PRMHead, dtype: Any, seed: int | None = None) -> Any:
     """The model in path with its reward head; with a new one, drawn from seed, if it has none.
+
+    Without a seed the random numbers of the process go on as they were.
 
     Raises ModelError if its architecture takes no such head.
     """
@@ -52,14 +53,15 @@ def load(path: Path, *, head: Head, dtype: Any, seed: int = 0) -> Any:
             f"{path}: {type(config).__name__} has no {what} model in transformers to put a reward head on; choose "
             "another prm.model"
         )
-    torch.manual_seed(seed)
+    if seed is not None:
+        torch.manual_seed(seed)
     kind = AutoModelForTokenClassification if head == "linear" else _with_likelihoods(known[type(config)])
     return kind.from_pretrained(
         path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
     )
 
 
-def inputs(head: Head, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, starts_R: torch.Tensor) -> Any:
+def inputs(head: PRMHead, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, starts_R: torch.Tensor) -> Any:
     """What the model is called with; its `logits` (_R, _T, 1) are R_phi at every token.
 
     starts_R: where each completion begins. Padding stands behind.
@@ -68,7 +70,7 @@ def inputs(head: Head, *, input_ids: torch.Tensor, attention_mask: torch.Tensor,
     return given | {"starts_R": starts_R} if head == "likelihood" else given
 
 
-def choose_trained(model: Any, *, head: Head, stage: str) -> None:
+def choose_trained(model: Any, *, head: PRMHead, stage: str) -> None:
     """What learns in the stages of method.md section 3. stage1: the last layer and the reward head; the likelihood head
     alone, for which the last layer is a part of the language model. stage2: all that a gradient reaches."""
     if stage == "stage1":

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from agentark_core import model_files
 from agentark_core.chat import ChatFormat
+from agentark_core.config import PRMHead
 from agentark_core.errors import DataError, ModelError
 from agentark_core.length_batches import length_batches
 from agentark_core.step_tokens import Tokens, tokenise
@@ -33,7 +34,7 @@ class PRM:
     """Attributes: chat (its tokenizer and template), model (float32 on a CPU, its own type on a GPU), context (tokens
     that it reads, prompt included)."""
 
-    def __init__(self, chat: ChatFormat, model: Any, *, head: prm_head.Head) -> None:
+    def __init__(self, chat: ChatFormat, model: Any, *, head: PRMHead) -> None:
         self.chat = chat
         self._head = head
         self.model = model.eval()
@@ -50,9 +51,12 @@ class PRM:
         model_files.check_model_dir(path)
         try:
             about = json.loads((path / "prm.json").read_text(encoding="utf-8"))
-            splitter, tokenizer, head = about["splitter"], about["tokenizer"], about.get("head", "linear")
+            splitter, tokenizer = about["splitter"], about["tokenizer"]
+            head = about.get("head", "linear")  # of models from before there was another
         except (OSError, ValueError, KeyError, TypeError):
             raise ModelError(f"{path}: no prm.json of a process reward model; train one with training.prm") from None
+        if head not in get_args(PRMHead):
+            raise ModelError(f"{path}: prm.json names the head {head!r}; known are {', '.join(get_args(PRMHead))}")
         if splitter != STEPS_VERSION:
             raise ModelError(
                 f"{path}: trained on steps of the splitter {splitter!r}, this version cuts {STEPS_VERSION!r}; train it "

@@ -78,7 +78,7 @@ def make_model(described: dict[str, Any], folder: Path) -> None:
     ends = {"eos_token_id": made.eos_token_id, "pad_token_id": made.pad_token_id}
     config = AutoConfig.for_model(**{**described, **ends})
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, seed=0).save_pretrained(folder)
     made.save_pretrained(folder)
 
 
@@ -88,7 +88,7 @@ def make_scorer(base: Path, folder: Path) -> None:
 
     from agentark_core.training import prm_head
 
-    prm_head.load(base, head="linear", dtype=torch.bfloat16).save_pretrained(folder)
+    prm_head.load(base, head="linear", dtype=torch.bfloat16, seed=0).save_pretrained(folder)
     for file in tokenizer_files(base):
         shutil.copyfile(file, folder / file.name)
     about = {"splitter": STEPS_VERSION, "tokenizer": tokenizer_digest(folder)}
