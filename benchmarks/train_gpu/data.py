@@ -78,7 +78,7 @@ def make_model(described: dict[str, Any], folder: Path) -> None:
     ends = {"eos_token_id": made.eos_token_id, "pad_token_id": made.pad_token_id}
     config = AutoConfig.for_model(**{**described, **ends})
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, seed=0).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     made.save_pretrained(folder)
 
 
