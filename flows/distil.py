@@ -14,7 +14,7 @@ from agentark_core.extraction import ExtractJob, Kind
 from agentark_core.judge import setup
 from agentark_core.ledger import atomic_write_json
 from agentark_core.tracking import Run
-from agentark_core.training import prm_plan
+from agentark_core.training import grpo_data, prm_plan
 from agentark_core.training.sft_data import read_metrics
 from flows import stage
 from flows.extraction_stage import existing_debates, extract_runs, write_cards
@@ -34,6 +34,8 @@ LEARNS_FROM: dict[str, Kind] = {
     "ppo": "prompts",
 }
 """The kind of extracted rows that each training job reads."""
+POLICIES = ("grpo", "ppo")
+"""The jobs that sample solutions, and hold questions out for their watch."""
 
 
 @flow(
@@ -47,7 +49,7 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
 
     config.traces are fingerprints of debate runs: of build-traces or of `agentark import`. Each strategy starts from
     the student that the one before made; each job is a child run in MLflow and a version in the registry, with its
-    parent.
+    parent. No stage learns from the questions that the watch of GRPO or PPO asks.
     """
     home = stage.prepare_home(config.run)
     check_models(config)
@@ -69,15 +71,17 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     }
     with stage.tracked("distil", config=config, home=home, parent_run_id=parent_run_id) as run:
         cards = write_cards(jobs, run=run)
-        student, reward_model = config.student, None
+        student, reward_model, watched = config.student, None, watched_questions(config, jobs=jobs)
         done: list[dict[str, Any]] = []
         for number, name in enumerate(jobs_of(config), start=1):
             examples = example_set(jobs, LEARNS_FROM[name])
+            if name not in POLICIES:
+                examples = examples.without(watched)
             stage.counts_table(f"{number}-{name.replace('_', '-')}", {"rows": examples.rows, **examples.counts})
             with run.stage(f"{number} {name}") as child:
                 if name == "prm":
                     made = reward_model = train_prm(student, examples=examples, prm=config.prm, home=home)
-                elif name in ("grpo", "ppo"):
+                elif name in POLICIES:
                     prm = reward_model.path if reward_model else None
                     made = train_grpo(student, prompts=examples, prm=prm, grpo=config.grpo, home=home)
                 else:
@@ -125,9 +129,20 @@ def jobs_of(config: DistilConfig | PipelineConfig) -> Iterator[Any]:
         yield "ppo" if config.grpo.advantage == "value" else "grpo"
 
 
+def watched_questions(config: DistilConfig, *, jobs: list[ExtractJob]) -> frozenset[str]:
+    """The questions that GRPO's or PPO's watch asks: what other stages learned from them would look like skill, and be
+    forgotten. Empty without such a stage; EmptyDataset, before any training, if it would have too few prompts left."""
+    if not set(POLICIES) & set(jobs_of(config)):
+        return frozenset()
+    prompts = grpo_data.read_prompts([str(path) for path in example_set(jobs, LEARNS_FROM["grpo"]).paths])
+    watched = grpo_data.watched((asked.problem_id for asked in prompts), number=config.grpo.watch_prompts)
+    grpo_data.hold_out(prompts, watched=watched, at_least=config.grpo.prompts_per_step)
+    return watched
+
+
 def _made_by(name: str, made: Trained, *, jobs: Sequence[ExtractJob], reward_model: Trained | None) -> dict[str, str]:
     """What is particular to one stage's model. reward_model: the last process reward model, which rewards policies."""
-    rewarded = {"reward_model": reward_model.revision} if reward_model and name in ("grpo", "ppo") else {}
+    rewarded = {"reward_model": reward_model.revision} if reward_model and name in POLICIES else {}
     return {
         "strategy": name,
         "examples": ",".join(job.store(LEARNS_FROM[name]).fingerprint for job in jobs),

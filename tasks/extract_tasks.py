@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+from collections.abc import Set
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prefect import task
@@ -30,12 +31,21 @@ from tasks.trace_tasks import user_errors_are_final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleSet:
     """Committed examples of one kind from one or more debate runs: their Parquet files and a digest of their contents,
-    what was kept and what became of the rest."""
+    what was kept and what became of the rest. held_out: problem_ids in them that are not to be learned from."""
 
     paths: tuple[Path, ...]
     digest: str
     rows: int
     counts: dict[str, int]
+    held_out: tuple[str, ...] = ()
+
+    def without(self, problem_ids: Set[str]) -> ExampleSet:
+        """These examples but for those of some questions."""
+        if not problem_ids:
+            return self
+        held_out = tuple(sorted(problem_ids))
+        digest = hashlib.sha256("\n".join((self.digest, *held_out)).encode()).hexdigest()
+        return replace(self, digest=digest, held_out=held_out)
 
 
 @task(

@@ -58,7 +58,7 @@ def train_sft(
     home: Path,
 ) -> Trained:
     """SFT of `model` on answers alone, on reasoning (Eq. 1) or on weighted augmented traces (Eq. 2)."""
-    made_of = {"examples": [str(path) for path in examples.paths]}
+    made_of = {"examples": [str(path) for path in examples.paths], "held_out": examples.held_out}
     key = {"examples": examples.digest, "code_schema": SFT_VERSION}
     return _train("sft", strategy, model=model, config=sft, made_of=made_of, key=key, home=home)
 
@@ -66,7 +66,7 @@ def train_sft(
 @task(task_run_name="prm {student.path}", **TRAINING)
 def train_prm(student: ModelConfig, *, examples: ExampleSet, prm: PRMConfig, home: Path) -> Trained:
     """A process reward model (Eq. 7) from prm.model, or else the student, on examples of the kind `process`."""
-    made_of = {"examples": [str(path) for path in examples.paths]}
+    made_of = {"examples": [str(path) for path in examples.paths], "held_out": examples.held_out}
     key = {"examples": examples.digest, "code_schema": [PRM_VERSION, STEPS_VERSION]}
     return _train("prm", "prm", model=prm.model or student, config=prm, made_of=made_of, key=key, home=home)
 

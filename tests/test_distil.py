@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
+import pyarrow.parquet as pq
 import pytest
 
 from agentark_core import model_files
@@ -57,6 +58,7 @@ def test_each_strategy_starts_from_the_student_that_the_one_before_made(agentark
     assert lineages[1]["lineage.base_revision"] == revisions[0]
     assert reward_model.tags["lineage.base_revision"] == revisions[0]
     (rewards,) = made(home, "prm")
+    assert_watched_questions_are_learned_by_nothing(home)
     assert lineages[1]["lineage.reward_model"] == model_files.revision(home / "models" / rewards)
     assert all("lineage.reward_model" not in tags for tags in (lineages[0], reward_model.tags))
 
@@ -67,6 +69,35 @@ def test_each_strategy_starts_from_the_student_that_the_one_before_made(agentark
     agentark("run", "distil", config)
     assert times == {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
     assert len(client.search_model_versions("name='agentark-student'")) == 2
+
+
+def assert_watched_questions_are_learned_by_nothing(home: Path) -> None:
+    (looks,) = home.glob("models/grpo-*/watch.jsonl")
+    watched = sorted(json.loads(looks.read_text().splitlines()[0])["outcomes"])
+    assert len(watched) == 4
+    for name, count in (("rsft", "examples"), ("prm", "traces")):
+        (folder,) = home.glob(f"models/{name}-*")
+        resolved = json.loads((folder / "resolved.json").read_text())
+        asked = [row["problem_id"] for path in resolved["examples"] for row in pq.read_table(path).to_pylist()]
+        assert resolved["held_out"] == watched and set(watched) <= set(asked)
+        stages = json.loads((home / "runs" / "test" / "student.json").read_text())["stages"]
+        (training,) = [stage["training"] for stage in stages if stage["strategy"] == name]
+        assert training["held_out"] == sum(problem_id in watched for problem_id in asked) > 0
+        assert training[count] == len(asked) - training["held_out"]
+
+
+def test_too_few_prompts_for_the_watch_end_the_run_before_any_training(agentark: Cli, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    config = {
+        "run": {"name": "test", "home": str(home)},
+        "traces": [imported(home, tmp_path / "debates.jsonl")],
+        "student": {"path": "arkling:student", "prompts": "arkling"},
+        "strategies": ["rsft", "pad"],
+        "grpo": {"watch_prompts": 23, "prompts_per_step": 2},
+    }
+    failed = agentark("run", "distil", config, expect=2)
+    assert "24 prompts are fewer than grpo.watch_prompts 23 + prompts_per_step 2" in failed.stdout + failed.stderr
+    assert not list(home.glob("models/*"))
 
 
 def test_pad_is_recorded_by_what_trains_the_policy() -> None:

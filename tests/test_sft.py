@@ -75,6 +75,18 @@ def test_a_plan_names_what_is_wrong(base: Path, data: Path, tmp_path: Path) -> N
         sft_plan.plan({**good, "examples": str(tmp_path / "empty.parquet")}, world_size=1)
 
 
+def test_questions_of_a_later_watch_are_left_out_and_counted(base: Path, data: Path, tmp_path: Path) -> None:
+    good = resolved(base, data, tmp_path / "out")
+    whole = sft_plan.plan(good, world_size=1)
+    ids = sorted({one.problem_id for one in whole.examples})
+    part = sft_plan.plan({**good, "held_out": ids[:3]}, world_size=1)
+    assert {one.problem_id for one in part.examples} == set(ids[3:])
+    assert len(part.examples) + part.held_out == len(whole.examples) and part.held_out >= 3
+    assert part.digest != whole.digest
+    with pytest.raises(EmptyDataset, match=r"all \d+ examples are of the \d+ questions that the watch .* asks"):
+        sft_plan.plan({**good, "held_out": ids}, world_size=1)
+
+
 def test_only_complete_checkpoints_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for step in (5, 10, 100):
         (tmp_path / f"checkpoint-{step}").mkdir()

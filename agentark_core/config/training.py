@@ -196,7 +196,10 @@ class GRPOConfig(TrainingSection):
         description="vLLM only: mean difference of trainer's and engine's log-probabilities that stops the run.",
     )
     watch_prompts: int = Field(
-        200, ge=0, description="Prompts held out and answered greedily at each checkpoint; 0 turns the watch off."
+        200,
+        ge=0,
+        description="Prompts answered greedily at each checkpoint, and learned from by no strategy of the list; 0 turns "
+        "the watch off.",
     )
     watch_margin: float = Field(
         0.02,

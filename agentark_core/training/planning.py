@@ -5,13 +5,14 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from agentark_core import model_files
-from agentark_core.errors import ConfigError, ModelError
+from agentark_core.errors import ConfigError, EmptyDataset, ModelError
 
 RESUMABLE_CHANGES = {
     *("save_steps", "keep_checkpoints", "cpus_per_worker", "gpus_per_worker", "num_workers"),
@@ -19,6 +20,8 @@ RESUMABLE_CHANGES = {
     *("vllm_memory", "vllm_url", "engine_difference"),
 }
 """Settings that may differ between a checkpoint and its resumption; the world size is compared by itself."""
+
+T = TypeVar("T")
 
 
 def check_keys(resolved: dict[str, Any], *, job: str, needed: set[str], optional: set[str]) -> None:
@@ -56,6 +59,22 @@ def checked_base(resolved: dict[str, Any]) -> tuple[Path, str]:
             "restore the model or plan the run again"
         )
     return base, revision
+
+
+def without_held_out(
+    examples: Sequence[T], *, resolved: dict[str, Any], problem_id: Callable[[T], str]
+) -> tuple[list[T], int]:
+    """The examples of questions that resolved.json does not list in `held_out`, and how many that leaves out.
+
+    Raises EmptyDataset if none remains."""
+    held_out = set(resolved.get("held_out", ()))
+    kept = [example for example in examples if problem_id(example) not in held_out]
+    if not kept:
+        raise EmptyDataset(
+            f"all {len(examples)} examples are of the {len(held_out)} questions that the watch of a later GRPO or PPO "
+            "asks; lower grpo.watch_prompts or extract more"
+        )
+    return kept, len(examples) - len(kept)
 
 
 def listed(paths: str | list[str]) -> list[str]:

@@ -5,7 +5,8 @@ By hand, alone or in a process group started by torchrun or deepspeed (RANK, WOR
     python -m agentark_core.training.prm --config resolved.json
 
 resolved.json: {"model": directory of what it starts from, "revision": its content hash (or ""), "examples": Parquet
-file or list of them, of the kind `process`, "output": directory, "prm": keys of PRMConfig}. In the output directory:
+file or list of them, of the kind `process`, "held_out": problem_ids not to learn from (or absent), "output": directory,
+"prm": keys of PRMConfig}. In the output directory:
 
     stage1/checkpoints/checkpoint-N/   with COMPLETE, see checkpoints.py; stage2 likewise
     stage1/metrics.jsonl               one row per step
@@ -43,8 +44,8 @@ FINAL_LOSS_STEPS = 10
 def train(resolved: dict[str, Any]) -> dict[str, Any]:
     """Run (or resume, or return at once) one job in this process, a member of its group; return the result.
 
-    Result: {model, revision, questions, traces, too_long, silent, stages}, without the first two on ranks other than 0;
-    stages: {name: {steps, final_loss, tokens, seconds}}, with loss, tokens and seconds as in SFT.
+    Result: {model, revision, questions, traces, too_long, held_out, silent, stages}, without the first two on ranks
+    other than 0; stages: {name: {steps, final_loss, tokens, seconds}}, with loss, tokens and seconds as in SFT.
     """
     job = plan(resolved, world_size=group.join())
     result = checkpoints.finished(job.output, run=job.run)
@@ -59,6 +60,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         "questions": len(data.items),
         "traces": sum(len(item["traces"]) for item in data.items),
         "too_long": data.too_long,
+        "held_out": job.held_out,
         "silent": data.silent,
         "stages": {},
     }

@@ -18,12 +18,14 @@ STAGES = ("stage1", "stage2")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A checked job. accumulation: forward passes per optimiser step in one process."""
+    """A checked job. held_out: traces that are not learned from, their questions being a later watch's; accumulation:
+    forward passes per optimiser step in one process."""
 
     base: Path
     output: Path
     config: PRMConfig
     rows: list[prm_data.Row]
+    held_out: int
     revision: str
     digest: str
     accumulation: int
@@ -66,19 +68,22 @@ def check_base(base: Path) -> None:
 
 def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
     """Check everything that can be wrong before a process group exists. Raises an AgentArkError with the remedy."""
-    planning.check_keys(resolved, job="prm", needed={"model", "examples", "output", "prm"}, optional={"revision"})
+    needed = {"model", "examples", "output", "prm"}
+    planning.check_keys(resolved, job="prm", needed=needed, optional={"revision", "held_out"})
     config = parse(PRMConfig, resolved["prm"], origin="resolved config: prm")
     accumulation = planning.accumulation(
         "prm", batch_size=config.batch_size, micro_batch_size=config.micro_batch_size, world_size=world_size
     )
     base, revision = planning.checked_base(resolved)
     check_base(base)
-    rows = prm_data.read_rows(planning.listed(resolved["examples"]))
+    found = prm_data.read_rows(planning.listed(resolved["examples"]))
+    rows, held_out = planning.without_held_out(found, resolved=resolved, problem_id=lambda row: str(row["problem_id"]))
     return Plan(
         base=base,
         output=Path(resolved["output"]),
         config=config,
         rows=rows,
+        held_out=held_out,
         revision=revision,
         digest=prm_data.digest(rows),
         accumulation=accumulation,

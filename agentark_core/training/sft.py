@@ -5,7 +5,8 @@ By hand, alone or in a process group started by torchrun or deepspeed (RANK, WOR
     python -m agentark_core.training.sft --config resolved.json
 
 resolved.json: {"model": directory of the base, "revision": its content hash (or ""), "examples": Parquet file or list
-of them, "output": directory, "sft": keys of SFTConfig}. In the output directory:
+of them, "held_out": problem_ids not to learn from (or absent), "output": directory, "sft": keys of SFTConfig}. In the
+output directory:
 
     checkpoints/checkpoint-N/   with COMPLETE, see checkpoints.py
     metrics.jsonl               one row per step
@@ -37,8 +38,8 @@ FINAL_LOSS_STEPS = 10
 def train(resolved: dict[str, Any]) -> dict[str, Any]:
     """Run (or resume, or return at once) one job in this process, a member of its group; return the result.
 
-    Result: {model, revision, steps, examples, too_long, final_loss, tokens, seconds}, without the first two on ranks
-    other than 0; tokens include prompts and count every pass, seconds are those of the training loop.
+    Result: {model, revision, steps, examples, too_long, held_out, final_loss, tokens, seconds}, without the first two
+    on ranks other than 0; tokens include prompts and count every pass, seconds are those of the training loop.
     """
     job = plan(resolved, world_size=group.join())
     result = checkpoints.finished(job.output, run=job.run)
@@ -71,6 +72,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
         "steps": steps,
         "examples": len(rows),
         "too_long": too_long,
+        "held_out": job.held_out,
         "final_loss": sum(last) / len(last),
         "tokens": metrics.rows[-1]["tokens"],
         "seconds": metrics.rows[-1]["seconds"],

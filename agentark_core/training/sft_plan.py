@@ -16,12 +16,14 @@ from agentark_core.types import SFTExample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A checked job. accumulation: forward passes per optimiser step in one process."""
+    """A checked job. held_out: examples that are not learned from, their questions being a later watch's; accumulation:
+    forward passes per optimiser step in one process."""
 
     base: Path
     output: Path
     config: SFTConfig
     examples: list[SFTExample]
+    held_out: int
     revision: str
     digest: str
     accumulation: int
@@ -46,18 +48,21 @@ class Plan:
 
 def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
     """Check everything that can be wrong before a process group exists. Raises an AgentArkError with the remedy."""
-    planning.check_keys(resolved, job="sft", needed={"model", "examples", "output", "sft"}, optional={"revision"})
+    needed = {"model", "examples", "output", "sft"}
+    planning.check_keys(resolved, job="sft", needed=needed, optional={"revision", "held_out"})
     config = parse(SFTConfig, resolved["sft"], origin="resolved config: sft")
     accumulation = planning.accumulation(
         "sft", batch_size=config.batch_size, micro_batch_size=config.micro_batch_size, world_size=world_size
     )
     base, revision = planning.checked_base(resolved)
-    examples = sft_data.read_examples(planning.listed(resolved["examples"]))
+    found = sft_data.read_examples(planning.listed(resolved["examples"]))
+    examples, held_out = planning.without_held_out(found, resolved=resolved, problem_id=lambda one: one.problem_id)
     return Plan(
         base=base,
         output=Path(resolved["output"]),
         config=config,
         examples=examples,
+        held_out=held_out,
         revision=revision,
         digest=sft_data.digest(examples),
         accumulation=accumulation,
