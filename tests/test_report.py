@@ -4,199 +4,39 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import gzip
-import hashlib
 import json
 import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
-from browser import CHROMIUM, Browser, browser
-from debate_helpers import QUESTIONS, RUN, commit_debates, make_debate, make_home, make_turn, put, verify
+from debate_helpers import RUN, commit_debates, make_home, make_turn, verify
 from prm_helpers import resolved, write_process
-from test_card import HOSTILE, Page, hostile
+from report_home import DEBATES, VOTE, evaluated, make_report_home, state_evaluation, unpack
+from test_card import HOSTILE
 
-from agentark_core import evaluation, reasoning
+from agentark_core import evaluation
 from agentark_core.arkling import generator
 from agentark_core.arkling.corruption import wrong_solution
 from agentark_core.cli import app
-from agentark_core.config import DebateConfig
 from agentark_core.errors import ConfigError, DataError
-from agentark_core.evaluation import EqualTokens, EvalReport
-from agentark_core.ledger import Store
-from agentark_core.page import Section, render_markdown
+from agentark_core.evaluation import EqualTokens
 from agentark_core.paired_tests import ScoreTest
-from agentark_core.problems import state_licence
-from agentark_core.qualities import QUALITIES, Agreement, Correlation
-from agentark_core.reasoning import MeanPerplexity, MeanScore, Rated
-from agentark_core.records import debates_to_table, verdicts_to_table
 from agentark_core.report import step_scores, viewer_data, write
 from agentark_core.report.charts import _apart
-from agentark_core.report.gather import gather, scores_path
+from agentark_core.report.gather import gather
 from agentark_core.report.sections import sections
 from agentark_core.report.verdict import verdict
-from agentark_core.robustness import failures
-from agentark_core.shards import shard_meta
 from agentark_core.statistics import Estimate
-from agentark_core.stored import verdict_store
 from agentark_core.terminal import safe
-from agentark_core.types import Debate, MethodResult, Verdict
-
-VOTE = "00000000000000d2"
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
-
-DEBATES = [
-    hostile(make_debate(0, [[5, 7, 7], [7, 7, 7]], gold=7)),
-    hostile(make_debate(1, [[4, 2, 4], [1, 1, 4]], gold=4)),
-    make_debate(2, [[2, 3, 3], [3, 3, None]], gold=2),
-    make_debate(3, [[9, 9, 9]], gold=9, stop_reason="consensus"),
-]
-VOTES = [make_debate(number, [[7, 4, 4, 4]], gold=(7, 4, 4, 9)[number]) for number in range(4)]
-
-
-def commit_votes(home: Path) -> None:
-    """A second run on the same questions: four samples, one round."""
-    how = DebateConfig(num_agents=4, num_rounds=1, quorum=0, summariser="never").model_dump(mode="json")
-    config = {"problems": QUESTIONS, "dataset": "t", "model_revision": "m0", "wording": "general", "seed": 1}
-    store = Store(home, stage="debates", fingerprint=VOTE, config={**config, "debate": how})
-    labels = {
-        turn.key: Verdict(
-            label="correct" if turn.answer == debate.problem.gold else "incorrect",
-            method="number",
-            extracted=turn.answer,
-        )
-        for debate in VOTES
-        for turn in debate.turns
-    }
-    for number, shard in enumerate(("00000", "00001")):
-        part = VOTES[2 * number : 2 * number + 2]
-        put(store, shard, debates_to_table(part), shard_meta(part, replayed=0, seconds=1.0, plan=None))
-        of_part = {key: verdict for key, verdict in labels.items() if key[0] in {debate.work_id for debate in part}}
-        put(verdict_store(home, debates=VOTE), shard, verdicts_to_table(of_part), {"correct": 1})
-
-
-def method(name: str, right: int, *, n: int, tokens: int, calls: int = 1) -> MethodResult:
-    outcomes: dict[str, bool | None] = {str(number): number < right for number in range(n)}
-    return MethodResult(
-        name=name, model=HOSTILE, outcomes=outcomes, completion_tokens=tokens * n, prompt_tokens=n, calls=calls * n
-    )
-
-
-def evaluated(*, student: int = 50, n: int = 100) -> EvalReport:
-    results = [
-        method("base student greedy", 20, n=n, tokens=50),
-        method("distilled student greedy", student, n=n, tokens=40),
-        method("teacher greedy", 70, n=n, tokens=50),
-        method("teacher debate", 80, n=n, tokens=400, calls=8),
-    ]
-    return evaluation.compare(results, baseline="base student greedy", contrasts=[("teacher debate", "teacher greedy")])
-
-
-def state_evaluation(home: Path, run: str, **more: Any) -> None:
-    folder = home / "reports" / run
-    folder.mkdir(parents=True, exist_ok=True)
-    data = evaluation.to_json(evaluated()) | {
-        "questions": {"dataset": "t", "fingerprint": QUESTIONS},
-        "made_from": {
-            "teacher majority@4": {"debates": VOTE, "answer": "vote"},
-            "teacher debate": {"debates": RUN, "answer": "vote"},
-        },
-    }
-    (folder / "evaluation.json").write_text(json.dumps(data | more))
-
-
-CLEAN: dict[str, bool | None] = {str(number): number < 50 for number in range(100)}
-BROKEN: dict[str, bool | None] = {**CLEAN, **{str(number): False for number in range(5)}, "60": True}
-ROBUSTNESS = [
-    asdict(row)
-    for row in failures.table(
-        CLEAN,
-        [
-            failures.Asked(name="renamed", outcomes=BROKEN, left_out={HOSTILE: 3}),
-            failures.Asked(name="irrelevant", outcomes=CLEAN, left_out={}),
-            failures.Asked(name="typos", outcomes={}, left_out={HOSTILE: 100}),
-        ],
-    )
-]
-DROP = failures.drop(CLEAN, {str(number): number < 10 for number in range(40)})
-
-
-def state_behaviour(home: Path) -> None:
-    """What `agentark perplexity` and `agentark qualities` keep, in hostile words."""
-    perplexity = MeanPerplexity(
-        model=HOSTILE, mean=3.5, interval=(3.0, 4.0), n=4, tokens=99, no_reasoning=1, too_long=0, incomplete=2
-    )
-    rated = Rated(
-        judge=HOSTILE,
-        solutions=4,
-        unrated=1,
-        means={"coherence": MeanScore(mean=4.5, interval=None, n=3)},
-        agreement={name: Agreement(n=3, equal=2 / 3, kappa=0.5) for name in QUALITIES},
-        correlations={"error_localisation": Correlation(n=3, rho=None, low=None, high=None)},
-    )
-    for found in (perplexity, rated):
-        reasoning.keep(home, VOTE, found)
-
-
-def state_runs(home: Path, run: str) -> None:
-    """What distil leaves, in hostile words."""
-    folder = home / "runs" / run
-    folder.mkdir(parents=True)
-    (folder / "distil.json").write_text(json.dumps({"traces": [RUN]}))
-    stage = {"strategy": HOSTILE, "model": HOSTILE, "revision": HOSTILE, "examples": 3, "training": {"steps": 2}}
-    made = {"stages": [stage], "lineage": {"base_model": HOSTILE, "examples": HOSTILE}}
-    (folder / "student.json").write_text(json.dumps(made))
+from agentark_core.types import Debate
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two debate runs in two shards, of which the first is hostile, and an evaluation of each; not to be changed."""
-    home = tmp_path_factory.mktemp("home")
-    store = make_home(home, [d.problem for d in DEBATES[:2]], [d.problem for d in DEBATES[2:]])
-    for shard, debates in (("00000", DEBATES[:2]), ("00001", DEBATES[2:])):
-        commit_debates(store, shard, debates)
-        verify(home, shard, debates)
-    commit_votes(home)
-    state_licence(Store(home, stage="problems", fingerprint=QUESTIONS), HOSTILE)
-    state_behaviour(home)
-    for run in ("first", "second"):
-        state_evaluation(home, run, robustness=ROBUSTNESS, ood_drop=asdict(DROP))
-        state_runs(home, run)
-    scores = [
-        {"work_id": turn.work_id, "round": turn.round, "agent": turn.agent, "scores": [0.25] * 40}
-        for turn in DEBATES[0].turns
-    ]
-    scores_path(home, "first").write_text(json.dumps({"model": "m", "rows": scores}))
-    return home
-
-
-@pytest.fixture(scope="module")
-def page(home: Path) -> Path:
-    return write.write(gather(home, "first"))[0]
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("browser")) as tab:
-        yield tab
-
-
-def show(
-    tab: Browser, page: Path, *, width: int = 1280, height: int = 900, theme: str = "light", kind: str = ""
-) -> None:
-    tab.size(width, height)
-    tab.media(theme=theme, kind=kind)
-    tab.open(page.as_uri(), ready="document.documentElement?.dataset.ready === 'true'")
-
-
-def unpack(text: str) -> Any:
-    return json.loads(gzip.decompress(base64.b64decode(text)))
+    return make_report_home(tmp_path_factory.mktemp("home"))
 
 
 # ---- figures
@@ -460,220 +300,6 @@ def test_a_page_stays_below_fifteen_megabytes_whatever_the_traces_hold(monkeypat
 def test_the_same_home_gives_the_same_report(home: Path) -> None:
     first = [path.read_bytes() for path in write.write(gather(home, "first"))]
     assert [path.read_bytes() for path in write.write(gather(home, "first"))] == first
-
-
-# ---- hostile text
-
-
-def test_only_our_script_may_run_and_hostile_text_is_text(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    parsed = Page(text)
-    assert not {"img", "iframe", "textarea", "object", "base"} & set(parsed.tags)
-    assert not [name for name, _ in parsed.attributes if name.startswith("on") or name == "src"]
-    assert all(value.startswith("#") for name, value in parsed.attributes if name in ("href", "xlink:href"))
-    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", text, re.DOTALL)
-    assert [attributes for attributes, _ in scripts if "application/octet-stream" not in attributes] == [""]
-    digest = base64.b64encode(hashlib.sha256(scripts[-1][1].encode()).digest()).decode()
-    assert f"form-action 'none'; script-src 'sha256-{digest}'; require-trusted-types-for 'script'\">" in text
-    assert "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none';" in text
-    for attributes, packed in scripts[:-1]:
-        assert re.fullmatch(r"[A-Za-z0-9+/=]+", packed), attributes
-    assert safe(HOSTILE) in "".join(parsed.texts)
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text)
-
-
-def test_hostile_text_stays_text_in_markdown(home: Path) -> None:
-    from markdown_it import MarkdownIt
-
-    facts = gather(home, "first")
-    text = write.render_markdown(facts, verdict(facts), list(sections(facts)))
-    tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text)
-    kinds = {token.type for block in tokens for token in [block, *(block.children or [])]}
-    assert not {"html_block", "html_inline", "link_open", "image", "softbreak_html", "code_inline", "em_open"} & kinds
-    assert render_markdown("a", [Section(title="b", points=["<b> `x`"])]).endswith("- \\<b\\> \\`x\\`\n")
-
-
-@needs_browser
-def test_no_script_of_a_trace_runs_and_nothing_is_fetched(tab: Browser, page: Path) -> None:
-    show(tab, page)
-    seen = ""
-    for number in range(4):
-        tab.eval(f"document.querySelectorAll('#list button')[{number}].click()")
-        tab.wait(f"document.querySelectorAll('#list button')[{number}].hasAttribute('aria-current')")
-        tab.eval("[...document.querySelectorAll('#debate button')].find((b) => b.textContent === 'All traces').click()")
-        seen += tab.eval("document.getElementById('debate').textContent")
-    assert safe(HOSTILE) in seen and seen.count("owned") > 20
-    assert tab.eval("document.title") == "Report of first"
-    assert tab.eval("document.querySelectorAll('#debate img, #debate a, #debate script, #debate iframe').length") == 0
-    assert tab.requests == [page.as_uri()]
-    assert tab.complaints == []
-
-
-@needs_browser
-def test_a_script_that_got_into_the_page_would_not_run(tab: Browser, page: Path, tmp_path: Path) -> None:
-    smuggled = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
-    broken = tmp_path / "broken.html"
-    broken.write_text(page.read_text(encoding="utf-8").replace("</main>", f"{smuggled}</main>"), encoding="utf-8")
-    show(tab, broken)
-    assert tab.eval("document.title") == "Report of first"
-    assert len(tab.complaints) >= 2  # the browser says what it blocked
-
-
-@needs_browser
-def test_a_hostile_name_of_a_run_is_text(tab: Browser, home: Path, tmp_path: Path) -> None:
-    name = "<img src=x onerror=document.title='owned'>$x$"
-    (tmp_path / "ledger").symlink_to(home / "ledger")
-    for run in (name, "other"):
-        folder = tmp_path / "reports" / run
-        folder.mkdir(parents=True)
-        (folder / "evaluation.json").write_bytes((home / "reports" / "first" / "evaluation.json").read_bytes())
-    show(tab, write.write(gather(tmp_path, name))[0])
-    assert tab.eval("document.title") == f"Report of {name}"
-    assert tab.eval("document.images.length") == 0
-
-
-# ---- reading it
-
-
-@needs_browser
-def test_filters_and_search_find_the_debates(tab: Browser, home: Path) -> None:
-    show(tab, write.write(gather(home, RUN))[0])
-
-    def choose(**values: str) -> list[str]:
-        tab.eval("document.querySelector('form').reset()")
-        for name, value in values.items():
-            tab.eval(f"document.getElementById('{name}').value = {json.dumps(value)}")
-        tab.eval("document.getElementById('filters').requestSubmit()")
-        tab.eval("new Promise((done) => setTimeout(done, 100))")
-        found: list[str] = tab.eval("[...document.querySelectorAll('#list button')].map((b) => b.dataset.place)")
-        return found
-
-    assert choose() == ["0", "1", "2", "3"]
-    assert choose(outcome="c") == ["0", "3"]
-    assert choose(flips="right") == ["0"] and choose(flips="wrong") == ["1", "2"] and choose(flips="none") == ["3"]
-    assert choose(agreement="all") == ["3"] and choose(agreement="joined") == ["0"]
-    assert choose(search="BOXED{9}") == ["3"] and choose(search="=cmd|") == ["0", "1"]
-    assert choose(search="nowhere") == []
-    assert tab.eval("document.getElementById('count').textContent").startswith("0 of 4 debates")
-
-
-@needs_browser
-def test_the_viewer_works_with_the_keyboard_alone(tab: Browser, page: Path) -> None:
-    show(tab, page)
-    tab.eval("document.getElementById('agreement').focus()")
-    for _ in range(2):  # the button Clear, then the list, which is one stop
-        tab.press("Tab", code=9)
-    assert tab.eval("document.activeElement.dataset.place") == "0"
-    tab.press("ArrowDown", code=40)
-    tab.press("ArrowDown", code=40)
-    tab.press("ArrowUp", code=38)
-    assert tab.eval("document.activeElement.dataset.place") == "1"
-    tab.press("Enter", code=13, text="\r")
-    tab.wait("document.activeElement.id === 'debate'")
-    assert tab.eval("document.getElementById('debate-title').textContent") == "Question t-0000000000000001"
-    assert tab.eval("location.hash").startswith("#debate-w-t-0000000000000001")
-    for _ in range(2):
-        tab.press("Tab", code=9)
-    assert tab.eval("document.activeElement.textContent") == "Next →"
-    assert tab.eval("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-
-
-@needs_browser
-def test_a_link_opens_its_debate(tab: Browser, page: Path) -> None:
-    tab.size(1280, 900)
-    tab.open(f"{page.as_uri()}#debate-{DEBATES[2].work_id}", ready="document.documentElement?.dataset.ready === 'true'")
-    assert tab.eval("document.getElementById('debate-title').textContent") == "Question t-0000000000000002"
-
-
-@needs_browser
-def test_a_flip_shows_the_traces_before_and_after_and_the_one_followed(tab: Browser, page: Path) -> None:
-    show(tab, page)
-    titles = tab.eval("[...document.querySelectorAll('.story h5')].map((title) => title.textContent)")
-    assert titles == [
-        "Before the flip: agent 1, round 1",
-        "The trace that likely caused it: agent 2, round 1",
-        "After the flip: agent 1, round 2",
-    ]
-    assert tab.eval("document.querySelectorAll('.story meter').length") > 0
-
-
-@needs_browser
-@pytest.mark.parametrize("width", [320, 390, 768])
-def test_a_narrow_screen_scrolls_only_down(tab: Browser, page: Path, width: int) -> None:
-    show(tab, page, width=width, height=800)
-    tab.eval("[...document.querySelectorAll('#debate button')].find((b) => b.textContent === 'All traces').click()")
-    assert tab.eval("document.documentElement.scrollWidth") <= width
-
-
-CONTRAST = """
-(() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const paint = (...colours) => {
-    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
-    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
-  };
-  const light = (rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const found = {};
-  const shown = ["p", "td", "th", "a", ".headline", ".about", ".answer.c", ".answer.i", "pre", "select", "h1"];
-  for (const selector of shown) {
-    const element = document.querySelector(selector), layers = [];
-    for (let e = element; e; e = e.parentElement) layers.unshift(getComputedStyle(e).backgroundColor);
-    const [a, b] = [light(paint(...layers)), light(paint(...layers, getComputedStyle(element).color))].sort();
-    found[selector] = (b + 0.05) / (a + 0.05);
-  }
-  return found;
-})()
-"""
-
-
-@needs_browser
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_stands_out_in_both_themes(tab: Browser, page: Path, theme: str) -> None:
-    show(tab, page, theme=theme)
-    contrast = tab.eval(CONTRAST)
-    assert len(contrast) == 11 and min(contrast.values()) >= 4.5, contrast
-    dark = tab.eval("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
-    assert dark == (theme == "dark")
-
-
-@needs_browser
-def test_everything_has_a_name_for_a_screen_reader(tab: Browser, page: Path) -> None:
-    show(tab, page)
-    tab.call("Accessibility.enable")
-    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
-    named = [
-        (node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node.get("ignored")
-    ]
-    roles = (
-        "button",
-        "searchbox",
-        "combobox",
-        "image",
-        "img",
-        "link",
-        "region",
-        "search",
-        "heading",
-        "meter",
-        "article",
-    )
-    assert {role for role, name in named if role in roles and not name} == set()
-    counted = {role: sum(1 for one, _ in named if one == role) for role in ("button", "combobox", "searchbox")}
-    assert counted["searchbox"] == 1 and counted["combobox"] >= 3 and counted["button"] > 8
-    figures = [name for role, name in named if role in ("image", "img")]
-    assert any("distilled student greedy: 50.0 % at 40 tokens" in name for name in figures)
-    assert tab.eval("document.documentElement.lang") == "en"
-
-
-@needs_browser
-def test_print_holds_the_figures_and_leaves_the_controls_out(tab: Browser, page: Path) -> None:
-    show(tab, page, width=720, kind="print")
-    for selector in ("nav", "#filters", ".list", ".steps-between"):
-        assert tab.eval(f"getComputedStyle(document.querySelector('{selector}')).display") == "none"
-    assert tab.eval("document.querySelectorAll('figure svg').length") >= 3
-    assert tab.eval("document.documentElement.scrollWidth") <= 720
-    assert tab.pdf().startswith(b"%PDF")
 
 
 # ---- commands and scores

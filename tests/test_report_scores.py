@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 from debate_helpers import make_home
-from test_report import VOTE, VOTES, commit_votes, evaluated, state_evaluation
+from report_home import VOTE, VOTES, commit_votes, evaluated, state_evaluation
 from test_text_scores import problem
 from typer.testing import CliRunner
 

@@ -198,8 +198,8 @@ class GRPOConfig(TrainingSection):
     watch_prompts: int = Field(
         200,
         ge=0,
-        description="Prompts answered greedily at each checkpoint, and learned from by no strategy of the list; 0 turns "
-        "the watch off.",
+        description="Prompts answered greedily at each checkpoint, and learned from by no strategy of the list; 0 "
+        "turns the watch off.",
     )
     watch_margin: float = Field(
         0.02,
