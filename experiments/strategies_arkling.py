@@ -88,6 +88,7 @@ ARMS = {
     "PAD, gentle": Arm(strategies=("pad",), prm=LARGER_PRM, grpo=GENTLE),
     "PAD + DA, gentle": Arm(strategies=("pad", "da"), prm=LARGER_PRM, grpo=GENTLE),
     "PAD, likelihood PRM": Arm(strategies=("pad",), prm=LIKELIHOOD_PRM, grpo=WEAKEST),
+    "PAD, likelihood PRM, a whole epoch": Arm(strategies=("pad",), prm=LIKELIHOOD_PRM, grpo={**WEAKEST, "epochs": 1}),
     "R-SFT + PAD, likelihood PRM": Arm(strategies=("rsft", "pad"), prm=LIKELIHOOD_PRM, grpo=WEAKEST),
     "R-SFT + PAD, likelihood PRM, a whole epoch": Arm(
         strategies=("rsft", "pad"), prm=LIKELIHOOD_PRM, grpo={**WEAKEST, "epochs": 1}
