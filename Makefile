@@ -19,8 +19,8 @@ setup: ## make .venv from the lock (AGENTARK_EXTRA=cuda for GPUs); instant when 
 demo: setup ## debate, distil and evaluate the shipped tiny models on this machine
 	$(python) -m agentark_core.cli run full-pipeline --config deployments/laptop.yaml
 
-test: setup ## all tests, two at a time
-	$(python) -m pytest -n 2 --dist worksteal
+test: setup ## all tests, three at a time
+	$(python) -m pytest -n 3 --dist worksteal
 
 lint: setup ## ruff and mypy
 	$(python) -m ruff check .

@@ -61,16 +61,19 @@ done
 
 # -qq: errors only.
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
+# pip would compile 36,000 files on one core: that comes last, on all.
+pip_install() { pip install -qq --no-deps --no-compile "$@"; }
 
 echo "install: $extra environment, about 5 GB and three minutes when nothing is there yet"
 if [ "$extra" = cpu ]; then
     # Some machines are set up to find the CPU build; elsewhere it is in PyTorch's own index only.
     torch="$(grep '^torch==' "$lock")"
-    pip install -qq --no-deps "$torch" 2>/dev/null ||
-        pip install -qq --no-deps "$torch" --index-url https://download.pytorch.org/whl/cpu
+    pip_install "$torch" 2>/dev/null ||
+        pip_install "$torch" --index-url https://download.pytorch.org/whl/cpu
 fi
-pip install -qq --no-deps -r "$lock"
-pip install -qq --no-deps --no-build-isolation --editable .
+pip_install -r "$lock"
+pip_install --no-build-isolation --editable .
+"$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" || true  # some packages bring files that are no Python 3
 "$venv/bin/python" -m agentark_core.harness.environment ||
     echo "install: lm-evaluation-harness is missing; 'agentark lm-eval' will try again" >&2
 printf '%s\n' "$stamp_wanted" >"$stamp"

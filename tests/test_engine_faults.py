@@ -18,7 +18,7 @@ from real_runs import AGENTS, config, find, keys, recorded_turns, start
 from agentark_core.ledger import Store
 from agentark_core.stored import debate_runs, read_debates
 
-QUESTIONS = 400
+QUESTIONS = 200
 
 pytestmark = pytest.mark.slow
 

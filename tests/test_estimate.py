@@ -330,18 +330,18 @@ def test_a_real_run_keeps_the_sample_and_is_compared(
     home = tmp_path / "home"
     how = {
         "run": {"name": "bill", "home": str(home)},
-        "problems": {"source": "arkling", "split": "distil", "limit": 150},
+        "problems": {"source": "arkling", "split": "distil", "limit": 100},
         "teacher": {"path": "arkling:teacher", "prompts": "arkling"},
         "debate": {"num_rounds": 2, "summariser": "when_split", "sampling": {"temperature": 0.9, "max_tokens": 128}},
-        "engine": {"shard_size": 64},
+        "engine": {"shard_size": 64, "kv_cache_gib": 0.125},
     }
     text = agentark("estimate", how, "--questions", "20", "--json", tmp_path / "estimate.json").stdout
     made = json.loads((tmp_path / "estimate.json").read_text())
-    assert (made["questions"], made["sampled"]) == (150, 20)
+    assert (made["questions"], made["sampled"]) == (100, 20)
     kept = int(re.search(r"(\d+) turns were kept", text)[1])  # type: ignore[index]
-    assert f"run {made['run']}: 150 questions, predicted from 20" in agentark("run", "build-traces", how).stdout
+    assert f"run {made['run']}: 100 questions, predicted from 20" in agentark("run", "build-traces", how).stdout
     entries = Store(home, stage="debates", fingerprint=made["run"]).entries()
-    assert sum(entry.meta["questions"] for entry in entries.values()) == 150
+    assert sum(entry.meta["questions"] for entry in entries.values()) == 100
     assert sum(entry.meta["replayed_turns"] for entry in entries.values()) == kept > 100
     agentark("estimate", "--compare", made["run"], "--home", home, "--json", tmp_path / "compared.json")
     lines = {line["name"]: line for line in json.loads((tmp_path / "compared.json").read_text())["lines"]}
