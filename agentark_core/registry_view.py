@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 REVISION_TAG, URI_TAG = "agentark.revision", "agentark.uri"
+SQLITE = "sqlite:///"
 _TIMEOUT_S = 60.0
 
 T = TypeVar("T")
@@ -89,6 +90,8 @@ def list_models(uri: str) -> list[dict[str, Any]]:
 
     Keys: name, version, aliases, created (UTC), metrics, lineage, revision, path (of the model folder), run_id.
     """
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        return []  # MLflow would make the file, in a home that was perhaps mistyped
     link = Link(uri=uri, home=Path(), experiment="")
 
     def work() -> list[dict[str, Any]]:
