@@ -7,8 +7,8 @@ One row is one agent's correct trace of the last round (or the correct summary),
 student learns to write what the debate arrived at. Corrective traces, of agents that were wrong earlier, come first.
 
 Controls: kind `answer` is SFT on the final answer alone, one row for each question that R-SFT learns from; the options
-include_corrective, round and select make R-SFT without corrective traces, on rejection-sampled single answers, and on
-what the majority says.
+rsft_traces, round and select make R-SFT without corrective traces or on them alone, on rejection-sampled single
+answers, and on what the majority says.
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ def build(
     Candidates are the final round's turns and, with include_summary, the summary (not for augmentation, nor for the
     first round of rsft). Fates: `kept`, the statuses other than ok, `incorrect`, `undecided`, `unverified` (no verdict)
     or, by majority, `minority`, `duplicate` and `near_duplicate` (the text of another one of the question, or hardly a
-    word differs); for rsft `over_cap` and `corrective_left`; for answer `same_question`; for augmentation
-    `few_correct` (fewer than two agents are right, so the question is left out) and `same_structure`. Beside them
-    `corrective` (of the kept) and, for augmentation, `k1`, `k2`, `k3`: questions with so many chosen traces. An
-    augmented example weighs 1/k.
+    word differs); for rsft `over_cap` and `not_asked_for` (by rsft_traces); for answer `same_question`; for
+    augmentation `few_correct` (fewer than two agents are right, so the question is left out) and `same_structure`.
+    Beside them `corrective` (of the kept) and, for augmentation, `k1`, `k2`, `k3`: questions with so many chosen
+    traces. An augmented example weighs 1/k.
 
     selections: what an LLM chose of the debates with two or more different correct traces, by work_id, and then one of
     SELECTORS beside the fates; None: the rules choose.
@@ -176,10 +176,18 @@ def _repeats(turns: Sequence[Turn]) -> dict[TurnKey, str]:
 
 def _capped(distinct: list[Turn], *, wrong_before: set[int], config: ExamplesConfig) -> tuple[list[Turn], Counts]:
     """What R-SFT learns from (Eq. 1), corrective first, and the fates of the rest."""
-    used = [turn for turn in distinct if config.include_corrective or turn.agent not in wrong_before]
+    match config.rsft_traces:
+        case "all":
+            used = distinct
+        case "first":
+            used = sorted(distinct, key=lambda turn: (turn.round, turn.agent))[:1]
+        case "corrective":
+            used = [turn for turn in distinct if turn.agent in wrong_before]
+        case "uncorrected":
+            used = [turn for turn in distinct if turn.agent not in wrong_before]
     kept = used[: config.max_per_problem] if config.max_per_problem else used
     left = {"over_cap": len(used) - len(kept)}
-    return kept, left if config.include_corrective else {**left, "corrective_left": len(distinct) - len(used)}
+    return kept, left if config.rsft_traces == "all" else {**left, "not_asked_for": len(distinct) - len(used)}
 
 
 def _diverse(

@@ -41,7 +41,7 @@ EXTRACTION_VERSION = "extraction-3"
 
 _SHAPED_BY: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rsft": (
-        ("include_summary", "max_per_problem", "include_corrective", "round", "select"),
+        ("include_summary", "max_per_problem", "rsft_traces", "round", "select"),
         (EXAMPLES_VERSION,),
     ),
     "answer": (("include_summary",), (EXAMPLES_VERSION,)),

@@ -90,7 +90,7 @@ def list_models(uri: str) -> list[dict[str, Any]]:
 
     Keys: name, version, aliases, created (UTC), metrics, lineage, revision, path (of the model folder), run_id.
     """
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE).partition("?")[0]).exists():
         return []  # MLflow would make the file, in a home that was perhaps mistyped
     link = Link(uri=uri, home=Path(), experiment="")
 

@@ -66,7 +66,8 @@ GENTLE = {"aggregate": "min", "advantage": "mean_only", "learning_rate": 1e-5}
 ARMS = {
     "answer only": Arm(strategies=("sft_answer",)),
     "R-SFT": Arm(),
-    "R-SFT, none corrective": Arm(examples={"include_corrective": False}),
+    "R-SFT, none corrective": Arm(examples={"rsft_traces": "uncorrected"}),
+    "R-SFT, first round": Arm(examples={"round": "first"}),
     "R-SFT, as few tokens": Arm(passes=0.65),
     "rejection-sampled": Arm(run="samples"),
     "gold solutions": Arm(run=GOLD),

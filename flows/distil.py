@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 
 from agentark_core import model_files, yields
+from agentark_core.chat import ChatFormat
 from agentark_core.config import DistilConfig, PipelineConfig
 from agentark_core.extraction import ExtractJob, Kind
 from agentark_core.judge import setup
@@ -135,9 +136,10 @@ def watched_questions(config: DistilConfig, *, jobs: list[ExtractJob]) -> frozen
     if not set(POLICIES) & set(jobs_of(config)):
         return frozenset()
     prompts = grpo_data.read_prompts([str(path) for path in example_set(jobs, LEARNS_FROM["grpo"]).paths])
-    watched = grpo_data.watched((asked.problem_id for asked in prompts), number=config.grpo.watch_prompts)
-    grpo_data.hold_out(prompts, watched=watched, at_least=config.grpo.prompts_per_step)
-    return watched
+    chat, grpo = ChatFormat.load(model_files.resolve(config.student)), config.grpo
+    fitting = grpo_data.fitting(prompts, chat, max_prompt_tokens=grpo.max_prompt_tokens)
+    _, watched = grpo_data.hold_out(fitting, number=grpo.watch_prompts, at_least=grpo.prompts_per_step)
+    return frozenset(asked.problem_id for asked in watched)
 
 
 def _made_by(name: str, made: Trained, *, jobs: Sequence[ExtractJob], reward_model: Trained | None) -> dict[str, str]:
@@ -161,7 +163,7 @@ def _record(name: str, made: Trained, *, examples: ExampleSet, runs: tuple[Run, 
             digest=examples.digest,
             source=examples.paths[0].parent,
             context="training",
-            rows=examples.rows,
+            rows=examples.rows - made.metrics["held_out"],
         )
     child = runs[-1]
     for path in sorted(made.output.glob("**/metrics.jsonl")):  # a reward model has one for each of its two stages
@@ -176,7 +178,7 @@ def _record(name: str, made: Trained, *, examples: ExampleSet, runs: tuple[Run, 
         "model": str(made.path),
         "revision": made.revision,
         "base_revision": made.base_revision,
-        "examples": examples.rows,
+        "examples": examples.rows - made.metrics["held_out"],
         "example_counts": examples.counts,
         "training": made.metrics,
     }

@@ -14,7 +14,7 @@ from agentark_core import model_files
 from agentark_core.config import GRPOConfig, ModelConfig, PRMConfig, SFTConfig
 from agentark_core.ledger import atomic_write_text, fingerprint
 from agentark_core.steps import STEPS_VERSION
-from agentark_core.training import checkpoints
+from agentark_core.training import checkpoints, planning
 from agentark_core.training.grpo import GRPO_VERSION
 from agentark_core.training.prm import PRM_VERSION
 from agentark_core.training.sft import SFT_VERSION
@@ -101,7 +101,9 @@ def _train(
     model_dir = model_files.resolve(model)
     base_revision = model_files.revision(model_dir)
     settings = config.model_dump(mode="json")
-    identity = fingerprint(name, base=base_revision, settings=settings, **key)
+    # What a run may change when it goes on does not make it another one; a world size does.
+    kept = config.model_dump(mode="json", exclude=planning.RESUMABLE_CHANGES - {"num_workers"})
+    identity = fingerprint(name, base=base_revision, settings=kept, **key)
     output = home / "models" / f"{name}-{identity}"
     resolved = {
         "model": str(model_dir),

@@ -68,8 +68,7 @@ def build(data: Path, output: Path, verifier: Verifier, **settings: Any) -> Any:
     from agentark_core.training.ppo_trainer import ValueTrainer
 
     job = grpo_plan.plan(resolved(data, output, **settings), world_size=1)
-    watched = grpo_data.watched((asked.problem_id for asked in job.prompts), number=8)
-    prompts, held_out = grpo_data.hold_out(job.prompts, watched=watched, at_least=4)
+    prompts, held_out = grpo_data.hold_out(job.prompts, number=8, at_least=4)
     return build_trainer(
         job,
         prompts,

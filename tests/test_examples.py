@@ -210,9 +210,15 @@ def test_answer_only_rows_hold_the_gold_answer_once_a_question_with_the_trace_th
 
 def test_controls_select_other_traces_and_account_for_all() -> None:
     plain, _ = build(TURNS, LABELS)
-    without, counts = build(TURNS, LABELS, include_corrective=False)
+    without, counts = build(TURNS, LABELS, rsft_traces="uncorrected")
     assert [row.completion for row in without] == [row.completion for row in plain if not row.corrective]
-    assert counts["corrective_left"] == len(plain) - len(without) > 0
+    assert counts["not_asked_for"] == len(plain) - len(without) > 0
+    alone, counts = build(TURNS, LABELS, rsft_traces="corrective")
+    assert [row.completion for row in alone] == [row.completion for row in plain if row.corrective]
+    assert counts["not_asked_for"] == len(without) > 0
+    (one,), counts = build(TURNS, LABELS, rsft_traces="first")
+    assert (one.round, one.agent) == min((row.round, row.agent) for row in plain)
+    assert counts["not_asked_for"] == len(plain) - 1
     first, counts = build(TURNS, LABELS, round="first")
     assert [row.completion for row in first] == ["first 1"] and counts["candidates"] == 4
     assert not first[0].corrective

@@ -41,6 +41,12 @@ def test_a_plan_names_what_is_wrong(data: Path, tmp_path: Path) -> None:
         grpo_plan.plan(resolved(data, tmp_path, iterations=3), world_size=1)
     with pytest.raises(ConfigError, match="set `prm` to the directory of a trained one"):
         grpo_plan.plan(resolved(data, tmp_path, scorer="prm"), world_size=1)
+    context = json.loads((model_path("student") / "config.json").read_text())["max_position_embeddings"]
+    scored = resolved(data, tmp_path, scorer="prm", max_tokens=context) | {"prm": str(model_path("student"))}
+    with pytest.raises(
+        ConfigError, match=rf"reads {context} tokens with the prompt, and grpo.max_tokens is {context};"
+    ):
+        grpo_plan.plan(scored, world_size=1)
     with pytest.raises(ConfigError, match="gpus_per_worker is 0; set gpus_per_worker 1, or rollouts transformers"):
         grpo_plan.plan(resolved(data, tmp_path, rollouts="vllm_colocate"), world_size=1)
     with pytest.raises(ConfigError, match="unknown keys: extra"):
@@ -61,13 +67,12 @@ def test_a_plan_names_what_is_wrong(data: Path, tmp_path: Path) -> None:
 def test_held_out_prompts_are_the_same_whatever_comes_with_them(data: Path) -> None:
     prompts = grpo_data.read_prompts([str(data), str(data)])
     assert len(prompts) == 40
-    ids = [asked.problem_id for asked in prompts]
-    training, held = grpo_data.hold_out(prompts, watched=grpo_data.watched(ids, number=8), at_least=4)
+    training, held = grpo_data.hold_out(prompts, number=8, at_least=4)
     assert len(held) == 8 and not {a.problem_id for a in training} & {a.problem_id for a in held}
-    again, fewer = grpo_data.hold_out(prompts[::-1], watched=grpo_data.watched(ids[::-1], number=4), at_least=4)
+    again, fewer = grpo_data.hold_out(prompts[::-1], number=4, at_least=4)
     assert len(again) == 36 and {a.problem_id for a in fewer} < {a.problem_id for a in held}
     with pytest.raises(EmptyDataset, match="40 prompts are fewer than grpo.watch_prompts 39"):
-        grpo_data.hold_out(prompts, watched=grpo_data.watched(ids, number=39), at_least=4)
+        grpo_data.hold_out(prompts, number=39, at_least=4)
     order = grpo_data.rollout_order(10, batches=5, batch_size=4, seed=1)
     assert sorted(order) == sorted([*range(10)] * 2) and order != grpo_data.rollout_order(
         10, batches=5, batch_size=4, seed=2

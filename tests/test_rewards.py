@@ -100,6 +100,8 @@ class Failing:
     def scores(self, prompts: list[list[Message]], completions: list[str]) -> list[list[float]]:
         if self.score is None and self.text in completions:
             raise RuntimeError("out of memory")
+        if "long" in completions:
+            raise DataError("completion 0: 9,000 tokens with its prompt, the process reward model reads 8,192")
         return [[self.score if self.score is not None and text == self.text else 0.5] for text in completions]
 
 
@@ -108,6 +110,8 @@ def test_a_group_whose_scoring_fails_is_failed_and_not_zero(verifier: Verifier) 
     rewarder = Rewarder(config, scorer=Failing("c"), verifier=verifier)
     found = rewarder([asked(n) for n in "pppqqq"], list("abxcde"), group_size=3)
     assert [reward.total for reward in found] == [0.5, 0.5, 0.5, None, None, None]
+    found = rewarder([asked(n) for n in "ppqq"], ["a", "b", "long", "d"], group_size=2)
+    assert [reward.total for reward in found] == [0.5, 0.5, None, None]
     with pytest.raises(TrainingError, match=r"failed on every group \(RuntimeError: out of memory\); questions: q$"):
         rewarder([asked("q")] * 2, ["c", "d"], group_size=2)
     for score in (math.nan, math.inf, -0.1):

@@ -309,12 +309,12 @@ def test_the_same_content_is_registered_once_and_the_alias_moves(tmp_path: Path,
     assert "traces: f1,f2" in text
 
 
-@pytest.mark.slow
 def test_a_list_of_models_makes_no_database(tmp_path: Path) -> None:
     assert list_models(tracking_uri(CONFIG, home=tmp_path / "mistyped")) == []
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_processes_that_make_the_database_at_once_both_succeed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from agentark_core.config import TrackingConfig as C;"

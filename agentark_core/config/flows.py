@@ -31,8 +31,10 @@ class ExamplesConfig(Section):
 
     include_summary: bool = Field(True, description="Use the summariser's text when it is correct.")
     max_per_problem: int = Field(0, ge=0, description="Cap of traces per question, corrective first; 0 keeps all.")
-    include_corrective: bool = Field(
-        True, description="rsft: use traces of agents that were wrong in an earlier round; false is the control."
+    rsft_traces: Literal["all", "first", "corrective", "uncorrected"] = Field(
+        "all",
+        description="rsft: every correct trace; the correct one of the first agent; those of agents that were wrong in "
+        "an earlier round; or, as control, the others.",
     )
     round: Literal["last", "first"] = Field(
         "last", description="rsft: traces of the last round; first: independent answers, rejection sampling as control."

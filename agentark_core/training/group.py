@@ -74,7 +74,9 @@ def prepare(*, cpus: float) -> bool:
 
     on_gpu: bool = torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_gpu else "cpu")
-    if not on_gpu:
+    if on_gpu:  # a reward model is loaded before the trainer chooses
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    else:
         torch.set_num_threads(threads)
         _skip_shared_memory_op()
     return on_gpu
@@ -84,7 +86,7 @@ def gpu_bytes() -> int:
     """Memory of this process's GPU."""
     import torch
 
-    return int(torch.cuda.get_device_properties(0).total_memory)
+    return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
 
 
 def _skip_shared_memory_op() -> None:

@@ -29,7 +29,7 @@ from agentark_core.training.grpo_plan import Plan, plan
 from agentark_core.training.rewards import Rewarder, open_scorer
 from agentark_core.verify import Verifier
 
-GRPO_VERSION = "grpo-4"
+GRPO_VERSION = "grpo-3"
 """Changes when the same config would train another model: part of a student's fingerprint."""
 FINAL_STEPS = 10
 """final_reward is the mean reward of this many last rollout batches."""
@@ -62,8 +62,7 @@ def train(resolved: dict[str, Any]) -> dict[str, Any]:
 
     chat = ChatFormat.load(job.base)
     fitting = grpo_data.fitting(job.prompts, chat, max_prompt_tokens=config.max_prompt_tokens)
-    watched = grpo_data.watched((asked.problem_id for asked in job.prompts), number=config.watch_prompts)
-    prompts, held_out = grpo_data.hold_out(fitting, watched=watched, at_least=config.prompts_per_step)
+    prompts, held_out = grpo_data.hold_out(fitting, number=config.watch_prompts, at_least=config.prompts_per_step)
     batches = max(1, round(config.epochs * len(prompts) / config.prompts_per_step))
     order = grpo_data.rollout_order(len(prompts), batches=batches, batch_size=config.prompts_per_step, seed=config.seed)
     folder = job.output / "checkpoints"

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
 import random
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence
 
 from agentark_core.chat import ChatFormat
 from agentark_core.errors import DataError, EmptyDataset
@@ -58,20 +57,19 @@ def fitting(prompts: Sequence[Asked], chat: ChatFormat, *, max_prompt_tokens: in
     return kept
 
 
-def watched(problem_ids: Iterable[str], *, number: int) -> frozenset[str]:
-    """The questions that the watch asks. Each one's place follows from its id alone, so new questions move few."""
-    return frozenset(heapq.nsmallest(number, set(problem_ids), key=lambda name: hashlib.sha256(name.encode()).digest()))
+def hold_out(prompts: Sequence[Asked], *, number: int, at_least: int) -> tuple[list[Asked], list[Asked]]:
+    """(training prompts, held-out prompts); which ones follows from their ids alone, so new ones move no others.
 
-
-def hold_out(prompts: Sequence[Asked], *, watched: Set[str], at_least: int) -> tuple[list[Asked], list[Asked]]:
-    """(training prompts, prompts of the watch). at_least: training prompts that must remain, or else EmptyDataset."""
-    training = [asked for asked in prompts if asked.problem_id not in watched]
-    if len(training) < at_least:
+    at_least: training prompts that must remain. Raises EmptyDataset if they do not.
+    """
+    if len(prompts) < number + at_least:
         raise EmptyDataset(
-            f"{len(prompts)} prompts are fewer than grpo.watch_prompts {len(watched)} + prompts_per_step {at_least}; "
+            f"{len(prompts)} prompts are fewer than grpo.watch_prompts {number} + prompts_per_step {at_least}; "
             "lower one of them or extract more prompts"
         )
-    return training, [asked for asked in prompts if asked.problem_id in watched]
+    ranked = sorted(prompts, key=lambda asked: hashlib.sha256(asked.problem_id.encode()).digest())
+    held = {asked.problem_id for asked in ranked[:number]}
+    return [a for a in prompts if a.problem_id not in held], [a for a in prompts if a.problem_id in held]
 
 
 def rollout_order(number: int, *, batches: int, batch_size: int, seed: int) -> list[int]:

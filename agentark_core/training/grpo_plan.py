@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
     prompts = grpo_data.read_prompts(planning.listed(resolved["prompts"]))
     prm = Path(resolved["prm"]) if resolved.get("prm") else None
     scorer = _scorer_identity(config, prm=prm)
+    if scorer.startswith("prm"):
+        assert prm is not None
+        _check_context(config, prm=prm)
     if scorer.startswith("exact"):
         for asked in prompts:
             parse_question(asked.prompt[-1]["content"])
@@ -72,6 +76,18 @@ def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
         accumulation=config.prompts_per_step * config.group_size // (config.micro_batch_size * world_size),
         world_size=world_size,
     )
+
+
+def _check_context(config: GRPOConfig, *, prm: Path) -> None:
+    """ConfigError if the longest solution is longer than what the process reward model reads. One that is too long only
+    together with its prompt is an unscored group."""
+    described = json.loads((prm / "config.json").read_text(encoding="utf-8"))
+    context = described.get("text_config", described).get("max_position_embeddings")
+    if context and config.max_tokens >= context:
+        raise ConfigError(
+            f"{prm}: the process reward model reads {context} tokens with the prompt, and grpo.max_tokens is "
+            f"{config.max_tokens}; lower it, or take a model of longer context"
+        )
 
 
 def _scorer_identity(config: GRPOConfig, *, prm: Path | None) -> str:

@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 from agentark_core.answers import extract
 from agentark_core.config import GRPOConfig
-from agentark_core.errors import AgentArkError, ConfigError
+from agentark_core.errors import ConfigError
 from agentark_core.step_labels import exact_labels
 from agentark_core.training import TrainingError
 from agentark_core.types import Message
@@ -174,7 +174,7 @@ class Rewarder:
     ) -> list[float | None]:
         try:
             return self._scored(asked_B, completions_B)
-        except AgentArkError:
+        except TrainingError:
             raise
         except Exception as first:
             found: list[float | None] = []
@@ -183,7 +183,7 @@ class Rewarder:
                 part = slice(start, start + group_size)
                 try:
                     found += self._scored(asked_B[part], completions_B[part])
-                except AgentArkError:
+                except TrainingError:
                     raise
                 except Exception:
                     failed += 1
