@@ -64,8 +64,8 @@ experiments: setup ## what each strategy and control gains on arkling (hours on 
 	@$(python) -m experiments.prm_arkling --base teacher --out experiments-home/prm
 	@$(python) -m experiments.prm_arkling --base large --out experiments-home/prm-large --losses bce none --seeds 1 \
 		--questions 4000 --samples 4 --stage1 1 2e-3 --stage2 3 1e-3
-	@for base in student teacher large; do $(python) -m experiments.prm_arkling --base $$base --out experiments-home/prm-large \
-		--head likelihood --losses bce --seeds 1 --questions 4000 --samples 4 --stage1 4 1e-2 --stage2 0 1e-3 || exit; done
+	@for base in small student teacher large; do $(python) -m experiments.prm_arkling --base $$base --out experiments-home/prm-large \
+		--head likelihood --losses bce contrastive --questions 4000 --samples 4 --stage1 4 1e-2 --stage2 0 1e-3 || exit; done
 	@$(python) -m experiments.reviewing_arkling --out experiments-home/reviewing
 
 up: setup ## start Prefect, MLflow, Ray and a worker on loopback

@@ -44,8 +44,14 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=5000, help="distil questions of the whole data")
     parser.add_argument("--agent-questions", type=int, default=1250, help="distil questions of the agents' curve")
     parser.add_argument("--test", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--earlier", type=Path, help="scaling.json of other seeds, whose points are added")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument(
+        "--earlier",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="scaling.json of other seeds or curves; their points are added",
+    )
     parser.add_argument("--curves", nargs="+", choices=CURVES, default=list(CURVES))
     given = parser.parse_args()
     given.home.mkdir(parents=True, exist_ok=True)
@@ -54,8 +60,9 @@ def main() -> None:
     table = references(given)
     for name, path in (("student", model_path("student")), ("small", small)):
         table.append({"curve": "base", "student": name, **score(path, given)})
-    if given.earlier:
-        table += [row for row in json.loads(given.earlier.read_text(encoding="utf-8")) if "seed" in row]
+    for file in given.earlier:
+        table += [row for row in json.loads(file.read_text(encoding="utf-8")) if "seed" in row]
+    write(table, home=given.home)
     for seed in given.seeds:
         for share in SHARES if "data" in given.curves else ():
             for name, student in students.items():
@@ -75,10 +82,15 @@ def main() -> None:
                     debate = {**DEBATE, "num_agents": agents // groups, "quorum": 0}
                     more = {"agents": agents, "groups": groups}
                     table.append(learned(point | more, student=student, debate=debate, given=given, groups=groups))
-        (given.home / "scaling.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
-        (given.home / "scaling.md").write_text(over_seeds(table), encoding="utf-8")
-        plot(table, given.home / "scaling.png")
+        write(table, home=given.home)
     print(over_seeds(table))
+
+
+def write(table: list[dict[str, Any]], *, home: Path) -> None:
+    """scaling.json, scaling.md and scaling.png."""
+    (home / "scaling.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    (home / "scaling.md").write_text(over_seeds(table), encoding="utf-8")
+    plot(table, home / "scaling.png")
 
 
 def over_seeds(table: list[dict[str, Any]]) -> str:
@@ -166,18 +178,21 @@ def score(model: Path, given: argparse.Namespace, *, label: str = "") -> dict[st
 
 
 def plot(table: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy over questions, passes and agents; every seed is a point, the lines go through their means."""
+    """A panel for each curve that has points; every seed is a point, the lines go through their means."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    keys = {"data": "questions", "steps": "passes", "agents": "agents"}
+    curves = [curve for curve in CURVES if any(row["curve"] == curve for row in table)]
+    if not curves:
+        return
+    figure = Figure(figsize=(5 * len(curves), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 3, sharey=True)
+    axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     lines = {row["curve"]: row for row in table if row["curve"] in ("teacher debate", "teacher single")}
-    for axis, curve, key in zip(axes, CURVES, ("questions", "passes", "agents"), strict=True):
+    for axis, curve in zip(axes, curves, strict=True):
+        key = keys[curve]
         ticks = sorted({row[key] for row in table if row["curve"] == curve})
-        if not ticks:
-            continue
         for (name, colour), grouped in product(SERIES.items(), (False, True)):
             points = [
                 row
@@ -205,7 +220,7 @@ def plot(table: list[dict[str, Any]], path: Path) -> None:
         )
         axis.set_ylim(0, 100)
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower right", fontsize=8)
+        axis.legend(loc="upper right", fontsize=8)
     axes[0].set_ylabel("greedy accuracy, %")
     figure.savefig(path, dpi=130)
 
