@@ -21,14 +21,13 @@ from urllib.parse import unquote, urlsplit
 from agentark_core.errors import ConfigError
 from agentark_core.model_files import check_model_dir, file_sha256, revision
 from agentark_core.tracking import Run
-from agentark_core.tracking_link import Link, Refused, TrackingError, Unreachable, clean_key
+from agentark_core.tracking_link import Link, Refused, TrackingError, Unreachable, clean_key, database_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 REVISION_TAG, URI_TAG = "agentark.revision", "agentark.uri"
-SQLITE = "sqlite:///"
 _TIMEOUT_S = 60.0
 
 T = TypeVar("T")
@@ -90,7 +89,8 @@ def list_models(uri: str) -> list[dict[str, Any]]:
 
     Keys: name, version, aliases, created (UTC), metrics, lineage, revision, path (of the model folder), run_id.
     """
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE).partition("?")[0]).exists():
+    database = database_file(uri)
+    if database is not None and not database.exists():
         return []  # MLflow would make the file, in a home that was perhaps mistyped
     link = Link(uri=uri, home=Path(), experiment="")
 

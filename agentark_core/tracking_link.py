@@ -34,6 +34,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 CALL_TIMEOUT_S = 4.0
 OPEN_TIMEOUT_S = 60.0  # a new sqlite file is migrated first: 2 s measured, more on a busy disk
+SQLITE = "sqlite:///"
 KEY_TAG = "agentark.run_key"
 FINGERPRINT_TAG = "agentark.fingerprint"
 PARENT_TAG = "mlflow.parentRunId"
@@ -75,6 +76,11 @@ def within(timeout_s: float, function: Callable[[], T]) -> T:
     if done:
         return value
     raise value
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of a local database; None for a server."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 class Link:
@@ -122,10 +128,10 @@ class Link:
 
     @contextmanager
     def _migration_lock(self) -> Iterator[None]:
-        if not self.uri.startswith("sqlite:///"):
+        database = database_file(self.uri)
+        if database is None:
             yield
             return
-        database = Path(self.uri.removeprefix("sqlite:///"))
         database.parent.mkdir(parents=True, exist_ok=True)
         with database.with_suffix(".lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # closing the file unlocks it

@@ -6,9 +6,8 @@ Runs are made once: `debate`, 5 agents and 2 rounds of the shipped teacher; `sam
 which are as many calls; `own`, 10 answers of the student itself; `gold`, the generator's own solutions, imported: two
 of each question where it has two paths. Each arm is `agentark run distil` with its strategies and options on one of
 them; every student answers the same questions greedily. The jobs of an arm with PAD do not learn from the 100 questions
-of its watch, those of the other arms do. Differences are paired by question against the base; every
-seed of the training is a row of its own. All intervals 95 %. Writes HOME/strategies.json with the outcome of every
-question.
+of its watch, those of the other arms do. Differences are paired by question against the base; every seed of the
+training is a row of its own. All intervals 95 %. Writes HOME/strategies.json with the outcome of every question.
 """
 
 from __future__ import annotations

@@ -157,13 +157,14 @@ def _made_by(name: str, made: Trained, *, jobs: Sequence[ExtractJob], reward_mod
 def _record(name: str, made: Trained, *, examples: ExampleSet, runs: tuple[Run, Run]) -> dict[str, Any]:
     """Send one stage's inputs to MLflow (runs: of the flow and of the stage), and its curve; returns what the flow
     reports of it."""
+    learned = examples.rows - made.metrics["held_out"]
     for run in runs:
         run.log_dataset(
             name=f"{LEARNS_FROM[name]}-examples",
             digest=examples.digest,
             source=examples.paths[0].parent,
             context="training",
-            rows=examples.rows - made.metrics["held_out"],
+            rows=learned,
         )
     child = runs[-1]
     for path in sorted(made.output.glob("**/metrics.jsonl")):  # a reward model has one for each of its two stages
@@ -178,7 +179,7 @@ def _record(name: str, made: Trained, *, examples: ExampleSet, runs: tuple[Run, 
         "model": str(made.path),
         "revision": made.revision,
         "base_revision": made.base_revision,
-        "examples": examples.rows - made.metrics["held_out"],
+        "examples": learned,
         "example_counts": examples.counts,
         "training": made.metrics,
     }

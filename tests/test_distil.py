@@ -7,6 +7,7 @@ import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pyarrow.parquet as pq
@@ -27,11 +28,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_each_strategy_starts_from_the_student_that_the_one_before_made(agentark: Cli, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    config = {
-        "run": {"name": "test", "home": str(home)},
-        "traces": [imported(home, tmp_path / "debates.jsonl")],
-        "student": {"path": "arkling:student", "prompts": "arkling"},
-        "strategies": ["rsft", "pad"],
+    config = rsft_then_pad(home) | {
         "examples": {"step_labels": "exact"},
         "sft": {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 8, "max_length": 512},
         "prm": {"batch_size": 4, "micro_batch_size": 4, "max_length": 512},
@@ -88,13 +85,7 @@ def assert_watched_questions_are_learned_by_nothing(home: Path) -> None:
 
 def test_too_few_prompts_for_the_watch_end_the_run_before_any_training(agentark: Cli, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    config = {
-        "run": {"name": "test", "home": str(home)},
-        "traces": [imported(home, tmp_path / "debates.jsonl")],
-        "student": {"path": "arkling:student", "prompts": "arkling"},
-        "strategies": ["rsft", "pad"],
-        "grpo": {"watch_prompts": 23, "prompts_per_step": 2},
-    }
+    config = rsft_then_pad(home) | {"grpo": {"watch_prompts": 23, "prompts_per_step": 2}}
     failed = agentark("run", "distil", config, expect=2)
     assert "24 prompts are fewer than grpo.watch_prompts 23 + prompts_per_step 2" in failed.stdout + failed.stderr
     assert not list(home.glob("models/*"))
@@ -110,6 +101,15 @@ def test_pad_is_recorded_by_what_trains_the_policy() -> None:
     assert list(jobs_of(ppo)) == ["ppo", "da"]
     by_outcome = config.model_copy(update={"grpo": GRPOConfig(process_weight=0, outcome_weight=1)})
     assert list(jobs_of(by_outcome)) == ["grpo", "da"]
+
+
+def rsft_then_pad(home: Path) -> dict[str, Any]:
+    return {
+        "run": {"name": "test", "home": str(home)},
+        "traces": [imported(home, home.parent / "debates.jsonl")],
+        "student": {"path": "arkling:student", "prompts": "arkling"},
+        "strategies": ["rsft", "pad"],
+    }
 
 
 def imported(home: Path, file: Path) -> str:

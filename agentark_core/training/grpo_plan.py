@@ -58,9 +58,6 @@ def plan(resolved: dict[str, Any], *, world_size: int) -> Plan:
     prompts = grpo_data.read_prompts(planning.listed(resolved["prompts"]))
     prm = Path(resolved["prm"]) if resolved.get("prm") else None
     scorer = _scorer_identity(config, prm=prm)
-    if scorer.startswith("prm"):
-        assert prm is not None
-        _check_context(config, prm=prm)
     if scorer.startswith("exact"):
         for asked in prompts:
             parse_question(asked.prompt[-1]["content"])
@@ -99,4 +96,5 @@ def _scorer_identity(config: GRPOConfig, *, prm: Path | None) -> str:
     if prm is None:
         raise ConfigError("grpo.scorer is prm but no model is named: set `prm` to the directory of a trained one")
     model_files.check_model_dir(prm)
+    _check_context(config, prm=prm)
     return f"prm {model_files.revision(prm)}, {STEPS_VERSION}"
