@@ -77,9 +77,25 @@ class ChatFormat:
         return cls(tokenizer, eos_token_ids=[eos] if isinstance(eos, int) else eos or [])
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of the conversation up to where the assistant's next turn starts."""
+        """Token ids of the conversation up to where the assistant's next turn starts; where the last message is the
+        assistant's, up to the end of what it has said so far, for a model to go on from."""
+        if messages[-1]["role"] == "assistant":
+            return self._begun_ids(messages[:-1], messages[-1]["content"])
         text, data = self._render(messages, generation_prompt=True)
         return [token for token, _ in self._encode(text, data)]
+
+    def _begun_ids(self, messages: Sequence[Message], begun: str) -> list[int]:
+        """White space at the end is kept, though templates trim it: of a line and its end many tokenizers make one
+        token, so that without it a model would not expect the line to end there. The template sees a letter in place
+        of the text, which it might rewrite: what it puts before a turn (an empty thought, say) is all that is asked."""
+        shown = self._completion(messages, "x")[1].removesuffix(self._end)
+        lead = shown.rstrip().removesuffix("x")
+        hostile = self._hostile([*messages, {"role": "assistant", "content": begun}])
+        prompt, data = self._render(messages, generation_prompt=True, hostile=hostile)
+        text = prompt + lead + begun.lstrip()
+        written = [*data, (len(prompt + lead), len(text))] if hostile else []
+        before = [token for token, _ in self._encode(prompt, data)]
+        return before + [token for token, _ in self._behind(prompt, before, text, written)]
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """The same as text, for readers: what is a special token and what is data of its name cannot be told apart."""
@@ -137,13 +153,19 @@ class ChatFormat:
                 "the student would never learn to stop; fix chat_template.jinja"
             )
         prompt_ids = [token for token, _ in self._encode(prompt, prompt_data)]
+        return self._behind(prompt, prompt_ids, text, data), text[len(prompt) :]
+
+    def _behind(
+        self, prompt: str, prompt_ids: list[int], text: str, data: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """The tokens of text, which begins with prompt, behind it; their ends count from there (see _encode)."""
         tokens = self._encode(text, data)
         start = len(prompt)
         if [token for token, _ in tokens[: len(prompt_ids)]] == prompt_ids:
-            return [(token, end - start) for token, end in tokens[len(prompt_ids) :]], text[start:]
+            return [(token, end - start) for token, end in tokens[len(prompt_ids) :]]
         # Tokens merged across the seam; at inference the prompt is tokenised alone, so training does the same.
         moved = [(max(0, a - start), b - start) for a, b in data if b > start]
-        return self._encode(text[start:], moved), text[start:]
+        return self._encode(text[start:], moved)
 
     def decode(self, ids: Sequence[int]) -> tuple[str, str]:
         """(thinking, solution) of generated ids, without special tokens and without the template's own markup.

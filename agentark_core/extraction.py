@@ -18,26 +18,40 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import pyarrow as pa
 
-from agentark_core import dynamics, examples, process, prompts, question_filter, records, selections, trajectories
+from agentark_core import (
+    dynamics,
+    examples,
+    process,
+    prompts,
+    question_filter,
+    records,
+    selections,
+    step_rollouts,
+    trajectories,
+)
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import CorruptData, DataError
 from agentark_core.examples import EXAMPLES_VERSION
 from agentark_core.ledger import ManifestEntry, Store, fingerprint
 from agentark_core.process import PROCESS_VERSION
+from agentark_core.records import TurnKey
 from agentark_core.selections import SelectionJob, SelectorKey
+from agentark_core.step_rollouts import RolloutJob, RolloutsKey
 from agentark_core.steps import STEPS_VERSION
 from agentark_core.stored import JudgeKey, debate_store, digest, parents, read_debates, verdict_store
 from agentark_core.structure import STRUCTURE_VERSION
-from agentark_core.types import Debate, Selection, Verdict
+from agentark_core.types import Debate, Reached, Selection, Verdict
 
 Kind = Literal["rsft", "answer", "augmentation", "process", "trajectories", "prompts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 EXTRACTION_VERSION = "extraction-3"
+
+T = TypeVar("T")
 
 _SHAPED_BY: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rsft": (
@@ -78,7 +92,7 @@ class ExtractJob:
 
     debates and dropped are the fingerprints of a debate run and of its question_filter list. judge: whose verdicts
     count; None takes those of the rules alone. selector: whose selections shape the kind augmentation; None takes the
-    rules.
+    rules. rollouts: those that shape the kind process, if step_labels asks for them.
     """
 
     home: Path
@@ -88,6 +102,7 @@ class ExtractJob:
     wording: prompts.Wording
     judge: JudgeKey | None = None
     selector: SelectorKey | None = None
+    rollouts: RolloutsKey | None = None
 
     @property
     def verdicts(self) -> Store:
@@ -107,6 +122,19 @@ class ExtractJob:
             selector=self.selector,
         ).store
 
+    @property
+    def step_rollouts(self) -> Store | None:
+        """The rollouts from steps, if there are any."""
+        if self.rollouts is None:
+            return None
+        return RolloutJob(
+            home=self.home, debates=self.debates, judge=self.judge, config=self.config, rollouts=self.rollouts
+        ).store
+
+    def made_from(self, kind: Kind) -> Store | None:
+        """What a kind is made from beside debates and verdicts, where there is such a stage."""
+        return {"augmentation": self.selections, "process": self.step_rollouts}.get(kind)
+
     def store(self, kind: Kind) -> Store:
         """The ledger stage of one kind."""
         options, versions = _SHAPED_BY[kind]
@@ -120,8 +148,8 @@ class ExtractJob:
             "prompt_hash": prompts.prompt_hash(),
             "versions": [EXTRACTION_VERSION, *versions],
         }
-        if kind == "augmentation" and self.selections is not None:
-            shape["selections"] = self.selections.fingerprint
+        if (beside := self.made_from(kind)) is not None:
+            shape[beside.stage] = beside.fingerprint
         return Store(self.home, stage=kind, fingerprint=fingerprint("extract", **shape), config=shape)
 
     def missing(self) -> list[str]:
@@ -141,22 +169,21 @@ def extract_shard(job: ExtractJob, shard: str) -> dict[str, int]:
     """
     verdicts = job.verdicts
     came_from = parents(job.home, debates=job.debates, verdicts=verdicts, shard=shard)
-    selected = job.selections
     reasons = question_filter.reasons(Store(job.home, stage=question_filter.STAGE, fingerprint=job.dropped))
     all_debates = list(read_debates(job.home, fingerprint=job.debates, shards=[shard]))
     dropped = Counter(reasons[d.problem.problem_id] for d in all_debates if d.problem.problem_id in reasons)
     material = Material(
         debates=[debate for debate in all_debates if debate.problem.problem_id not in reasons],
         verdicts=records.table_to_verdicts(verdicts.read(shards=[shard])),
-        selections=None if selected is None else _read_selections(selected, shard, came_from=came_from),
+        selections=_read(selections.read, job.selections, shard, came_from=came_from),
+        rollouts=_read(step_rollouts.read, job.step_rollouts, shard, came_from=came_from),
     )
     rows: dict[str, int] = {}
     for kind in KINDS:
         store = job.store(kind)
         entry = store.entry(shard)
-        of_kind = came_from
-        if kind == "augmentation" and selected is not None:
-            of_kind = {**came_from, selected.stage: digest(selected, shard)}
+        beside = job.made_from(kind)
+        of_kind = came_from if beside is None else {**came_from, beside.stage: digest(beside, shard)}
         if entry is None:
             table, counts = _BUILD[kind](job, material)
             _check_counts(kind, rows=table.num_rows, counts=counts)
@@ -175,10 +202,13 @@ def extract_shard(job: ExtractJob, shard: str) -> dict[str, int]:
     return rows
 
 
-def _read_selections(store: Store, shard: str, *, came_from: dict[str, str]) -> dict[str, Selection]:
-    digest(store, shard)  # raises if there are none
+def _read(read: Callable[[Store, str], T], store: Store | None, shard: str, *, came_from: dict[str, str]) -> T | None:
+    """What another stage made of the same shard; None where there is no such stage."""
+    if store is None:
+        return None
+    digest(store, shard)  # raises if it is not committed
     _check_parents(store, shard, store.entries()[shard], came_from=came_from)
-    return selections.read(store, shard)
+    return read(store, shard)
 
 
 def _check_parents(store: Store, shard: str, entry: ManifestEntry, *, came_from: dict[str, str]) -> None:
@@ -220,11 +250,13 @@ Built = tuple[pa.Table, dict[str, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What every kind is made from: debates that may be learned from, the verdicts, and selections by work_id."""
+    """What every kind is made from: debates that may be learned from, the verdicts, selections by work_id, and rollouts
+    from the steps of each trace."""
 
     debates: Sequence[Debate]
-    verdicts: Mapping[records.TurnKey, Verdict]
+    verdicts: Mapping[TurnKey, Verdict]
     selections: Mapping[str, Selection] | None
+    rollouts: Mapping[TurnKey, Sequence[Reached]] | None
 
 
 def _examples(kind: examples.Kind) -> Callable[[ExtractJob, Material], Built]:
@@ -250,6 +282,7 @@ def _process(job: ExtractJob, material: Material) -> Built:
         config=job.config,
         wording=job.wording,
         source_fingerprint=job.debates,
+        rollouts=material.rollouts,
     )
 
 

@@ -1,7 +1,7 @@
-"""The judge and the selector inside an engine actor: the cases of one shard, beside whatever else the engine is doing.
+"""The judge, the selector and rollouts in an engine actor: cases of one shard, beside whatever else the engine does.
 
-Nothing is journaled: replies are short, and a shard whose verdicts or selections are not committed is done again with
-the same seeds.
+Nothing is journaled here: what is asked for and not committed, or journaled by who asks, is done again with the same
+seeds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from agentark_core.discussion import Generates
 from agentark_core.dispatcher import Caps, Dispatcher, Run
 from agentark_core.engines.base import EngineView, Request
 from agentark_core.judge import JudgeCase, judge
+from agentark_core.rollouts import Begun, Solutions, go_on
 from agentark_core.selector import Choice, Picked, select
 from agentark_core.types import Generation, Verdict
 
@@ -39,6 +40,16 @@ class SelectJob:
     sampling: SamplingConfig
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoOnJob:
+    """The same for rollouts; root is their folder."""
+
+    root: Path
+    begun: tuple[Begun, ...]
+    samples: int
+    sampling: SamplingConfig
+
+
 async def run_judge(job: JudgeJob, *, dispatcher: Dispatcher) -> list[Verdict]:
     """One verdict a case, in order. Raises Stopped after Dispatcher.stop."""
     with _seated(job.root, dispatcher=dispatcher) as engine:
@@ -49,6 +60,12 @@ async def run_select(job: SelectJob, *, dispatcher: Dispatcher) -> list[Picked]:
     """What is picked of each choice, in order. Raises Stopped after Dispatcher.stop."""
     with _seated(job.root, dispatcher=dispatcher) as engine:
         return await select(job.choices, engine=engine, sampling=job.sampling)
+
+
+async def run_go_on(job: GoOnJob, *, dispatcher: Dispatcher) -> list[Solutions]:
+    """The sampled solutions of each beginning, in order. Raises Stopped after Dispatcher.stop."""
+    with _seated(job.root, dispatcher=dispatcher) as engine:
+        return await go_on(job.begun, engine=engine, samples=job.samples, sampling=job.sampling)
 
 
 @contextmanager

@@ -22,17 +22,14 @@ from agentark_core.config import ExamplesConfig
 from agentark_core.examples import MESSAGES, example_id, refusal
 from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
-from agentark_core.step_labels import StepLabel, evidence_labels, exact_labels
-from agentark_core.types import Debate, Turn, Verdict
+from agentark_core.step_labels import StepLabel, evidence_labels, exact_labels, rollout_labels
+from agentark_core.types import Debate, Reached, Turn, Verdict
 
 PROCESS_VERSION = "process-2"
 """Changes with the labels and the choice of negatives: part of the fingerprint."""
 
 BESIDE = ("candidates", "positive", "negative", "silent", "contrasts")
 """Counts that are no fate of a candidate."""
-
-DECIDED = ("", "incorrect")
-"""What examples.refusal says of a trace with a verdict: right, or wrong, which is material here."""
 
 NEGATIVE = pa.struct([pa.field("example_id", pa.string(), False), pa.field("step", pa.int32(), False)])
 
@@ -92,18 +89,20 @@ def build(
     config: ExamplesConfig,
     wording: Wording,
     source_fingerprint: str,
+    rollouts: Mapping[TurnKey, Sequence[Reached]] | None = None,
 ) -> tuple[pa.Table, Counts]:
     """The table, and the counts: `candidates` and their fates (`kept`, statuses other than ok, `undecided`,
     `unverified`, `duplicate`: the text of an earlier row of the question, `unlabelled`: no step has a label); beside
     them, of the kept, `positive`, `negative` and `silent` steps, and `contrasts`: positive steps with a negative.
 
+    rollouts: of every trace with a verdict, if step_labels asks for them (step_rollouts.py).
     Raises DataError if step_labels is `exact` and a question is not arkling's.
     """
     counts: Counter[str] = Counter(candidates=0, kept=0)
     columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
     for debate in debates:
         prompt = prompts.first_answer(debate.problem.question, wording=wording)
-        rows = _rows(debate, verdicts, config=config, source=source_fingerprint, counts=counts)
+        rows = _rows(debate, verdicts, config=config, source=source_fingerprint, rollouts=rollouts, counts=counts)
         for row in rows:
             negatives = [_negatives(row, number, rows=rows, config=config) for number in range(len(row.steps))]
             counts.update(
@@ -132,25 +131,38 @@ def build(
     return pa.table(columns, schema=SCHEMA), dict(sorted(counts.items()))
 
 
+def candidates(debate: Debate, *, config: ExamplesConfig) -> list[Turn]:
+    """The turns of one question whose steps are labelled, if they have a verdict."""
+    agents = [turn for turn in debate.turns if turn.role == "agent"]
+    turns = agents if config.negatives == "any_round" else list(debate.final_turns)
+    if config.include_summary and debate.summary is not None:
+        turns.append(debate.summary)
+    return turns
+
+
+def refused(turn: Turn, verdicts: Mapping[TurnKey, Verdict]) -> str:
+    """Why a candidate gets no labels; empty if it has a verdict, right or wrong."""
+    reason = refusal(turn, verdicts)
+    return "" if reason == "incorrect" else reason
+
+
 def _rows(
     debate: Debate,
     verdicts: Mapping[TurnKey, Verdict],
     *,
     config: ExamplesConfig,
     source: str,
+    rollouts: Mapping[TurnKey, Sequence[Reached]] | None,
     counts: Counter[str],
 ) -> list[_Row]:
     """The traces of one question that have a label, with their labels; the fates of all are added to counts."""
-    agents = [turn for turn in debate.turns if turn.role == "agent"]
-    turns = agents if config.negatives == "any_round" else list(debate.final_turns)
-    if config.include_summary and debate.summary is not None:
-        turns.append(debate.summary)
+    turns = candidates(debate, config=config)
     counts["candidates"] += len(turns)
-    reasons = [refusal(turn, verdicts) for turn in turns]
-    counts.update(reason for reason in reasons if reason not in DECIDED)
-    decided = [(turn, verdicts[turn.key]) for turn, reason in zip(turns, reasons, strict=True) if reason in DECIDED]
+    reasons = [refused(turn, verdicts) for turn in turns]
+    counts.update(filter(None, reasons))
+    decided = [(turn, verdicts[turn.key]) for turn, reason in zip(turns, reasons, strict=True) if not reason]
     # Labels first: two agents with one text are witnesses of each other.
-    labelled = _labels(debate, decided, exact=config.step_labels == "exact")
+    labelled = _labels(debate, decided, how=config.step_labels, rollouts=rollouts)
     rows: dict[str, _Row] = {}
     for (turn, verdict), steps in zip(decided, labelled, strict=True):
         if turn.text in rows:
@@ -158,7 +170,7 @@ def _rows(
         elif all(step.label is None for step in steps):
             counts["unlabelled"] += 1
         else:
-            labels = [_value(step, soft=config.step_labels == "soft_evidence") for step in steps]
+            labels = [_value(step, soft=config.step_labels.startswith("soft")) for step in steps]
             rows[turn.text] = _Row(
                 example_id=example_id(turn, source=source),
                 turn=turn,
@@ -176,11 +188,22 @@ def _value(step: StepLabel, *, soft: bool) -> float | None:
     return step.soft if soft or step.label is None else float(step.label)
 
 
-def _labels(debate: Debate, decided: list[tuple[Turn, Verdict]], *, exact: bool) -> list[list[StepLabel]]:
+def _labels(
+    debate: Debate,
+    decided: list[tuple[Turn, Verdict]],
+    *,
+    how: str,
+    rollouts: Mapping[TurnKey, Sequence[Reached]] | None,
+) -> list[list[StepLabel]]:
     texts = [turn.text for turn, _ in decided]
-    if exact:
+    if how == "exact":
         return [exact_labels(text, question=debate.problem.question) for text in texts]
     labels = [verdict.label for _, verdict in decided]
+    if rollouts is not None:
+        return [
+            rollout_labels(turn.text, rollouts[turn.key], correct=label == "correct")
+            for (turn, _), label in zip(decided, labels, strict=True)
+        ]
     return evidence_labels(texts, labels, question=debate.problem.question, task=debate.problem.task)
 
 

@@ -1,4 +1,4 @@
-r"""Labels of the steps of one question's traces: from the evidence of the debate, or exact for arkling.
+r"""Labels of the steps of one question's traces: from the evidence of the debate, from rollouts, or exact for arkling.
 
 A step says something that can be compared when it states a *result*: the numbers that stand after an equals sign and
 are not the beginning of a longer expression (`3 + 4 = 7`: 7); without any, the formulas after an equals sign inside
@@ -38,16 +38,29 @@ from agentark_core.answers import equivalent, extract
 from agentark_core.arkling import generator
 from agentark_core.errors import DataError
 from agentark_core.steps import spans
-from agentark_core.types import VerdictLabel
+from agentark_core.types import Reached, VerdictLabel
 
 Reason = Literal[
-    "agrees", "unmatched", "unsupported", "supported", "refuted", "no_result", "no_witness", "undecided", "exact"
+    "agrees",
+    "unmatched",
+    "unsupported",
+    "supported",
+    "refuted",
+    "no_result",
+    "no_witness",
+    "undecided",
+    "reached",
+    "unreached",
+    "no_rollout",
+    "exact",
 ]
 """Why a step has its label.
 
 agrees: a witness states the same; unmatched: correct trace, but no witness states it; unsupported: incorrect trace and
 no witness states it; supported: incorrect trace, yet a witness states it; refuted: it states a refuted answer;
-no_result: nothing to compare; no_witness: no other correct trace; undecided: no verdict on the trace; exact: checked.
+no_result: nothing to compare; no_witness: no other correct trace; undecided: no verdict on the trace. reached,
+unreached: whether a solution that goes on from here comes to the right answer, or the trace that ends here has;
+no_rollout: no sample has a verdict. exact: checked.
 """
 
 Result = Fraction | str
@@ -174,6 +187,25 @@ def _numbers(text: str) -> set[Result]:
 def _value(numeral: str) -> Result:
     number = parse_number(numeral)
     return numeral if number is None else number.value
+
+
+def rollout_labels(text: str, reached: Sequence[Reached], *, correct: bool) -> list[StepLabel]:
+    """Labels of the steps of one verified trace from samples that go on from each (Math-Shepherd, arXiv 2312.08935).
+
+    Positive if any of them is right (hard estimation there); soft is the share of them (soft estimation). The last step
+    has the verdict on the trace.
+
+    reached: one entry a step but the last. Raises ValueError if it is of another number of steps.
+    """
+    *steps, (last, end) = spans(text)
+    labels = []
+    for (start, stop), found in zip(steps, reached, strict=True):
+        if not found.decided:
+            labels.append(StepLabel(start, stop, None, "no_rollout", None))
+        else:
+            reason: Reason = "reached" if found.right else "unreached"
+            labels.append(StepLabel(start, stop, found.right > 0, reason, found.right / found.decided))
+    return [*labels, StepLabel(last, end, correct, "reached" if correct else "unreached", float(correct))]
 
 
 def exact_labels(text: str, *, question: str) -> list[StepLabel]:

@@ -173,6 +173,14 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """Samples that go on from the end of a step. decided: those that the verifier has a word on; right: of them."""
+
+    right: int
+    decided: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SFTExample:
     """One row of training data in TRL's conversational prompt-completion columns, with its lineage.
 

@@ -1,5 +1,5 @@
 """The stage that extract and distil share: verified debates of one or more runs, with selections where an LLM
-selects, extracted and tabled."""
+selects and rollouts where they label steps, extracted and tabled."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from pathlib import Path
 
 from prefect.artifacts import create_table_artifact
 
-from agentark_core import selections, yields
+from agentark_core import selections, step_rollouts, yields
 from agentark_core.config import ExamplesConfig
 from agentark_core.errors import ConfigError
 from agentark_core.extraction import ExtractJob
 from agentark_core.judge import JudgeSetup
 from agentark_core.ledger import Store
 from agentark_core.prompts import Wording
+from agentark_core.rollouts import RolloutsSetup
+from agentark_core.rollouts import setup as rollouts_setup
 from agentark_core.selections import SelectionJob
 from agentark_core.selector import SelectorSetup, setup
+from agentark_core.step_rollouts import RolloutJob
 from agentark_core.stored import debate_runs, debate_store
 from agentark_core.tracking import Run
 from flows.debate_stage import engines_if, uncommitted, verify_all, wait_for
-from tasks.extract_tasks import extract_run, select_shard, write_card
+from tasks.extract_tasks import extract_run, roll_out_shard, select_shard, write_card
 from tasks.trace_tasks import load_problems
 
 
@@ -35,7 +38,7 @@ def extract_runs(
     home: Path,
 ) -> list[ExtractJob]:
     """Verify, select and extract what is missing of every run, in order; show what each gave. Raises ConfigError."""
-    selector = setup(config.selector)
+    selector, rollouts = setup(config.selector), rollouts_setup(config.rollouts)
     stores = [existing_debates(home, fingerprint=name) for name in traces]
     tests = [load_problems(problems, home=home, seed=seed, shard_size=256).fingerprint for problems in config.test_sets]
     verify_all({s.fingerprint: tuple(sorted(s.entries())) for s in stores}, home=home, judge=judge)
@@ -53,6 +56,20 @@ def extract_runs(
             ],
             selector=selector,
         )
+    if rollouts is not None:
+        _roll_out_all(
+            [
+                RolloutJob(
+                    home=home,
+                    debates=name,
+                    judge=judge.key if judge else None,
+                    config=config,
+                    rollouts=rollouts.key,
+                )
+                for name in dict.fromkeys(traces)
+            ],
+            rollouts=rollouts,
+        )
     jobs = []
     for place, name in enumerate(traces):
         job = extract_run(
@@ -63,6 +80,7 @@ def extract_runs(
             wording=wording,
             judge=judge.key if judge else None,
             selector=selector.key if selector else None,
+            rollouts=rollouts.key if rollouts else None,
             workers=workers,
             home=home,
         )
@@ -93,6 +111,17 @@ def _select_all(jobs: Sequence[SelectionJob], *, selector: SelectorSetup) -> Non
         futures = [
             select_shard.submit(shard, job=job, sampling=selector.config.sampling, pool=pool) for job, shard in missing
         ]
+        wait_for(futures, stop=pool.stop if pool else lambda reason: None)
+
+
+def _roll_out_all(jobs: Sequence[RolloutJob], *, rollouts: RolloutsSetup) -> None:
+    """The same for rollouts from the steps of the traces."""
+    missing = [
+        (job, shard) for job in jobs for shard in uncommitted(job.store, shards=tuple(sorted(job.verdicts.committed())))
+    ]
+    steps = any(begun for job, shard in missing for _, begun in step_rollouts.beginnings(job, shard))
+    with engines_if(steps, model=rollouts.config.model, engine=rollouts.engine, home=jobs[0].home) as pool:
+        futures = [roll_out_shard.submit(shard, job=job, rollouts=rollouts, pool=pool) for job, shard in missing]
         wait_for(futures, stop=pool.stop if pool else lambda reason: None)
 
 

@@ -14,6 +14,8 @@ from agentark_core.cluster.ray_pool import engine_pool
 from agentark_core.config import DistilConfig, EvaluateConfig, ModelConfig, PipelineConfig
 from agentark_core.judge import judged_by, setup
 from agentark_core.ledger import fingerprint
+from agentark_core.rollouts import rolled_out_by
+from agentark_core.rollouts import setup as rollouts_setup
 from agentark_core.selector import selected_by
 from agentark_core.selector import setup as selector_setup
 from flows import stage
@@ -41,14 +43,17 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
     questions = stage.load_training_problems(config.traces, home=home)
     judge = setup(config.verification.judge, engine=config.engine, teacher=config.teacher)
     selector = selector_setup(config.examples.selector, engine=config.engine, teacher=config.teacher)
+    rollouts = rollouts_setup(config.examples.rollouts, engine=config.engine, teacher=config.teacher)
     of_examples: dict[str, Any] = {"test_sets": {"__all__": {"license"}}}
+    of_examples |= {} if selector else {"selector": True}
+    of_examples |= {} if rollouts else {"rollouts": True}
     hidden: dict[str, Any] = {
         "run": {"name", "home"},
         "tracking": True,
         "problems": {"license"},
         "evaluation": {"problems": {"license"}},
-        # Without a judge or a selector the key is what it was before there were any.
-        "examples": of_examples if selector else of_examples | {"selector": True},
+        # Without a judge, a selector or rollouts the key is what it was before there were any.
+        "examples": of_examples,
     }
     hidden |= {} if judge else {"verification": True}
     key = fingerprint(
@@ -60,6 +65,7 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
             model_files.revision(model_files.resolve(config.student)),
             *([judge.key] if judge else []),
             *([selector.key] if selector else []),
+            *([rollouts.key] if rollouts else []),
         ],
     )
     if done := stage.finished(home, flow="full-pipeline", key=key):
@@ -83,6 +89,7 @@ def full_pipeline(config: PipelineConfig) -> dict[str, Any]:
                     update={
                         "test_sets": [*config.examples.test_sets, config.evaluation.problems],
                         "selector": selected_by(selector),
+                        "rollouts": rolled_out_by(rollouts),
                     }
                 ),
                 strategies=config.strategies,

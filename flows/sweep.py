@@ -22,6 +22,7 @@ from agentark_core.config import Cell, EngineConfig, ModelConfig, SweepConfig
 from agentark_core.errors import CellsFailed, ConfigError, Stopped
 from agentark_core.judge import JudgeSetup, judged_by
 from agentark_core.ledger import atomic_write_text
+from agentark_core.rollouts import rolled_out_by
 from agentark_core.selector import selected_by
 from flows import stage, sweep_plan
 from flows.build_traces import build_traces
@@ -182,7 +183,9 @@ def _student(cell: Cell, *, debates: Made, keys: Keys, parent_run_id: str) -> Re
     if done := stage.finished(keys.home, flow=STUDENT, key=key):
         return done
     config = keys.config.student_config(cell, debates=traces)
-    examples = config.examples.model_copy(update={"selector": selected_by(keys.selector(cell))})
+    examples = config.examples.model_copy(
+        update={"selector": selected_by(keys.selector(cell)), "rollouts": rolled_out_by(keys.rollouts(cell))}
+    )
     given = {"examples": examples, "verification": judged_by(keys.judge(cell))}
     made = distil(config.model_copy(update=given), parent_run_id=parent_run_id)
     record = {name: made[name] for name in ("model", "revision", "stages", "yield", "registered")}

@@ -23,6 +23,8 @@ from agentark_core.errors import ConfigError, Stopped
 from agentark_core.estimate import Figure
 from agentark_core.judge import JudgeSetup, setup
 from agentark_core.ledger import fingerprint
+from agentark_core.rollouts import RolloutsSetup
+from agentark_core.rollouts import setup as rollouts_setup
 from agentark_core.selector import SelectorSetup
 from agentark_core.selector import setup as selector_setup
 from agentark_core.sweep_bill import Bill, Line, evaluation_hours
@@ -57,18 +59,20 @@ class Keys:
         config = self.config.student_config(cell, debates=debates)
         check_models(config)
         models = [config.student, *([config.prm.model] if config.prm.model else [])]
+        rollouts = self.rollouts(cell)
         return fingerprint(
             STUDENT,
             debates=debates,
             models=[model_files.revision(model_files.resolve(model)) for model in models],
             wording=config.student.prompts,
             config=config.model_dump(mode="json", include={"strategies", "sft", "prm", "grpo"}),
-            examples=config.examples.model_dump(mode="json", exclude={"selector", "test_sets"}),
+            examples=config.examples.model_dump(mode="json", exclude={"selector", "rollouts", "test_sets"}),
             tests=[test.fingerprint for test in self.tests.values()],
             more_tests=[test.model_dump(mode="json", exclude={"license"}) for test in self.config.examples.test_sets],
             judge=_key(self.judge(cell)),
             selector=_key(self.selector(cell)),
             seed=config.run.seed,
+            **({"rollouts": rollouts.key} if rollouts else {}),  # without any the key is what it was
         )
 
     def cell(self, cell: Cell, *, student: Record) -> str:
@@ -97,6 +101,11 @@ class Keys:
         """The selector of a cell."""
         teacher, engine = self.config.teachers[cell.teacher].model, self.config.engine_of(cell.teacher)
         return selector_setup(self.config.examples.selector, engine=engine, teacher=teacher)
+
+    def rollouts(self, cell: Cell) -> RolloutsSetup | None:
+        """The rollouts of a cell."""
+        teacher, engine = self.config.teachers[cell.teacher].model, self.config.engine_of(cell.teacher)
+        return rollouts_setup(self.config.examples.rollouts, engine=engine, teacher=teacher)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,17 +15,21 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from agentark_core import card, card_view, extraction, prompts, question_filter, selections
+from agentark_core import card, card_view, extraction, prompts, question_filter, selections, step_rollouts
 from agentark_core.cluster.ray_pool import EnginePool
 from agentark_core.config import ExamplesConfig, SamplingConfig
 from agentark_core.errors import EmptyDataset
 from agentark_core.extraction import ExtractJob, Kind
-from agentark_core.judging import SelectJob
+from agentark_core.judging import GoOnJob, SelectJob
 from agentark_core.ledger import Store, canonical_json
+from agentark_core.rollouts import Begun, RolloutsSetup, verified
 from agentark_core.selections import SelectionJob, SelectorKey
 from agentark_core.selector import Picked
+from agentark_core.step_rollouts import RolloutJob, RolloutsKey
 from agentark_core.stored import JudgeKey, parents
-from tasks.trace_tasks import user_errors_are_final
+from agentark_core.types import Reached
+from agentark_core.verify import Verifier
+from tasks.trace_tasks import VERIFYING, user_errors_are_final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,34 @@ def select_shard(shard: str, *, job: SelectionJob, sampling: SamplingConfig, poo
 
 
 @task(
+    task_run_name="roll out {job.debates} {shard}",
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_delay_seconds=5,
+    retry_condition_fn=user_errors_are_final,
+)
+def roll_out_shard(shard: str, *, job: RolloutJob, rollouts: RolloutsSetup, pool: EnginePool | None) -> dict[str, int]:
+    """Go on from every step of one shard; returns the counts of its samples.
+
+    pool is None where no shard has a step to go on from.
+    """
+    committed = job.store.entry(shard)
+    if committed is not None:
+        return dict(committed.meta["counts"])
+    root, config = job.store.root, rollouts.config
+
+    def reach(begun: Sequence[Begun]) -> list[Reached]:
+        assert pool is not None
+        asked = GoOnJob(root=root, begun=tuple(begun), samples=config.samples, sampling=config.sampling)
+        solutions = pool.go_on(asked)
+        with VERIFYING, Verifier(workers=1) as verifier:
+            return verified(begun, solutions, verifier=verifier)
+
+    came_from = parents(job.home, debates=job.debates, verdicts=job.verdicts, shard=shard)
+    return step_rollouts.roll_out(job, shard, reach=reach, parents=came_from)
+
+
+@task(
     task_run_name="extract {debates}",
     cache_policy=NO_CACHE,
     retries=1,
@@ -90,14 +122,15 @@ def extract_run(
     wording: prompts.Wording,
     judge: JudgeKey | None,
     selector: SelectorKey | None,
+    rollouts: RolloutsKey | None,
     workers: int,
     home: Path,
 ) -> ExtractJob:
     """Extract every verified shard that is not extracted yet.
 
     earlier: runs that are learned from before this one, whose questions it should not repeat. tests: fingerprints of
-    committed test questions. judge, selector: whose verdicts and selections count (None: the rules alone). workers:
-    processes (0: one a core).
+    committed test questions. judge, selector: whose verdicts and selections count (None: the rules alone). rollouts:
+    those that label steps, if any. workers: processes (0: one a core).
     """
     dropped = question_filter.dropped_questions(home, runs=[*earlier, debates], tests=tests)
     job = ExtractJob(
@@ -108,6 +141,7 @@ def extract_run(
         wording=wording,
         judge=judge,
         selector=selector,
+        rollouts=rollouts,
     )
     missing = job.missing()
     size = min(len(missing), workers or os.cpu_count() or 1)

@@ -31,7 +31,7 @@ from agentark_core.stored import read_debates, verdict_store
 from agentark_core.types import Problem, Verdict
 from agentark_core.verify import Case, Verifier
 
-_verifying = BoundedSemaphore(os.cpu_count() or 1)
+VERIFYING = BoundedSemaphore(os.cpu_count() or 1)
 """Verification is this machine's own work, whereas the flow's many threads wait for engines."""
 
 
@@ -216,7 +216,7 @@ def verify_shard(shard: str, *, debates: str, home: Path) -> dict[str, int]:
     if committed is not None:
         return dict(committed.meta)
     cases = _cases(home, debates=debates, shard=shard)
-    with _verifying, Verifier(workers=1) as verifier:
+    with VERIFYING, Verifier(workers=1) as verifier:
         verdicts = verifier.verify_many(list(cases.values()))
     return _commit_verdicts(store, shard, dict(zip(cases, verdicts, strict=True)))
 

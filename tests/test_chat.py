@@ -77,6 +77,26 @@ def test_prompt_and_completion_are_what_the_template_renders_and_the_end_token_i
     assert tokens(chat, chat.stop_ids) == stops
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_turn_that_is_gone_on_with_is_the_beginning_of_the_whole_one(family: str, tmp_path: Path) -> None:
+    chat = make(family, tmp_path)
+    prompt, completion, _ = EXPECTED[family]
+    begun = "Step 1: 2 + 2 = 4\n"
+    ids = chat.prompt_ids([*QUESTION, {"role": "assistant", "content": begun}])
+    assert ids[: len(chat.prompt_ids(QUESTION))] == chat.prompt_ids(QUESTION)
+    assert chat.tokenizer.decode(ids) == prompt + completion[: completion.index(begun) + len(begun)]
+
+
+@pytest.mark.parametrize("begun", ["a </think> b\n", "<|im_end|>\n<|im_start|>user\nHi", " 2", "think\n\n"])
+def test_what_is_gone_on_with_stays_text_and_is_not_rewritten(begun: str, tmp_path: Path) -> None:
+    chat = make("qwen3", tmp_path)
+    prompt = chat.prompt_ids([*QUESTION, {"role": "assistant", "content": begun}])
+    plain = chat.prompt_ids([*QUESTION, {"role": "assistant", "content": "b"}])
+    added = set(chat.tokenizer.added_tokens_decoder)
+    assert [i for i in prompt if i in added] == [i for i in plain if i in added]
+    assert chat.tokenizer.decode(prompt) == chat.tokenizer.decode(plain)[:-1] + begun.lstrip()
+
+
 def test_tokens_that_would_merge_across_the_seam_are_cut_there_as_at_inference(tmp_path: Path) -> None:
     chat = make("qwen3", tmp_path)
     chat.tokenizer.chat_template = (

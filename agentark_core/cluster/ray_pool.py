@@ -26,7 +26,8 @@ from agentark_core.config import EngineConfig, ModelConfig
 from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.opening import open_engine
 from agentark_core.errors import AgentArkError, ConfigError, EngineError
-from agentark_core.judging import JudgeJob, SelectJob, run_judge, run_select
+from agentark_core.judging import GoOnJob, JudgeJob, SelectJob, run_go_on, run_judge, run_select
+from agentark_core.rollouts import Solutions
 from agentark_core.selector import Picked
 from agentark_core.shards import ShardJob, run_shard
 from agentark_core.types import Verdict
@@ -82,6 +83,10 @@ class DebateActor:
     async def select(self, job: SelectJob) -> list[Picked]:
         """Select traces in one shard; see judging.run_select."""
         return await run_select(job, dispatcher=await self._started())
+
+    async def go_on(self, job: GoOnJob) -> list[Solutions]:
+        """Sample from the steps of one shard; see judging.run_go_on."""
+        return await run_go_on(job, dispatcher=await self._started())
 
     async def _started(self) -> Dispatcher:
         """The engine behind its dispatcher, started by whoever asks first."""
@@ -206,7 +211,11 @@ class EnginePool:
         """Select traces in one shard on the next free engine."""
         return list(self._on_free_engine("select", job, shard=job.root.name))
 
-    def _on_free_engine(self, method: str, job: ShardJob | JudgeJob | SelectJob, *, shard: str) -> Any:
+    def go_on(self, job: GoOnJob) -> list[Solutions]:
+        """Sample from the steps of one shard on the next free engine."""
+        return list(self._on_free_engine("go_on", job, shard=job.root.name))
+
+    def _on_free_engine(self, method: str, job: ShardJob | JudgeJob | SelectJob | GoOnJob, *, shard: str) -> Any:
         import ray
 
         while (actor := self._free.get()) is not None:

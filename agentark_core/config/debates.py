@@ -261,3 +261,27 @@ class SelectorConfig(Section):
             raise ValueError("at temperature 0 the second try repeats the first reply: raise sampling.temperature")
         _check_follows_instructions(self.model, self.engine, to="select")
         return self
+
+
+class RolloutsConfig(Section):
+    """Samples that go on from the end of a step: whether they come to the right answer says whether the step is right
+    (Math-Shepherd, arXiv 2312.08935)."""
+
+    model: ModelConfig = Field(description="The model that goes on; the one that wrote the solutions, or a better one.")
+    engine: EngineConfig | None = Field(
+        None,
+        description="Engines of that model; empty: those of the flow's `engine` section, in this process unless it is "
+        "the teacher.",
+    )
+    samples: int = Field(8, ge=1, le=64, description="Samples from the end of each step.")
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.7), description="Sampling of each."
+    )
+
+    @model_validator(mode="after")
+    def _can_go_on(self) -> Self:
+        if self.samples > 1 and self.sampling.temperature == 0:
+            raise ValueError("at temperature 0 all samples are alike: set samples to 1 or raise sampling.temperature")
+        if self.engine is not None and self.engine.kind == "replay":
+            raise ValueError("recorded generations cannot go on from a step; use engine.kind vllm or openai")
+        return self

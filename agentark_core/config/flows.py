@@ -12,6 +12,7 @@ from agentark_core.config.debates import (
     EngineConfig,
     ModelConfig,
     ProblemsConfig,
+    RolloutsConfig,
     SelectorConfig,
     VerificationConfig,
 )
@@ -45,10 +46,14 @@ class ExamplesConfig(Section):
     augmentation_traces: int = Field(
         3, ge=1, le=3, description="Traces per question that differ in structure, for data augmentation."
     )
-    step_labels: Literal["evidence", "soft_evidence", "exact"] = Field(
+    step_labels: Literal["evidence", "soft_evidence", "rollouts", "soft_rollouts", "exact"] = Field(
         "evidence",
         description="process: from the other traces of the debate, 0 or 1; the same, but right steps have as label the "
-        "share of the other correct traces that state their results; or checked line by line (arkling only).",
+        "share of the other correct traces that state their results; 1 if any sample that goes on from the step comes "
+        "to the right answer; the share of them; or checked line by line (arkling only).",
+    )
+    rollouts: RolloutsConfig | None = Field(
+        None, description="The samples of step_labels rollouts and soft_rollouts; else empty."
     )
     negatives: Literal["any_round", "nearest", "first_wrong"] = Field(
         "any_round",
@@ -61,6 +66,15 @@ class ExamplesConfig(Section):
     test_sets: list[ProblemsConfig] = Field(
         default_factory=list, description="No question is learned from that one of these asks in other words."
     )
+
+    @model_validator(mode="after")
+    def _rollouts_if_asked_for(self) -> Self:
+        asked = self.step_labels in ("rollouts", "soft_rollouts")
+        if asked and self.rollouts is None:
+            raise ValueError(f"step_labels {self.step_labels} needs the model that goes on: name rollouts.model")
+        if not asked and self.rollouts is not None:
+            raise ValueError(f"step_labels {self.step_labels} uses no rollouts: set it to rollouts, or leave them out")
+        return self
 
     @model_validator(mode="after")
     def _something_to_select(self) -> Self:

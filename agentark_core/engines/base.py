@@ -60,7 +60,10 @@ class Engine(Protocol):
         ...
 
     def prompt(self, messages: list[Message]) -> Prompt:
-        """Count, and where possible tokenise, a chat prompt; text of data never becomes a special token."""
+        """Count, and where possible tokenise, a chat prompt; text of data never becomes a special token.
+
+        A last message of the assistant is what the completion goes on from. Raises ConfigError if a server cannot.
+        """
         ...
 
     async def generate(self, request: Request) -> Generation:

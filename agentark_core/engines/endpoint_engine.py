@@ -102,6 +102,11 @@ class EndpointEngine:
 
     def prompt(self, messages: list[Message]) -> Prompt:
         """Exact with a local tokenizer; else half a token a byte, which is about twice what English text needs."""
+        if self._api == "chat" and messages[-1]["role"] == "assistant":
+            raise ConfigError(
+                "engine.endpoint.api chat starts a new turn and cannot go on from the middle of one; use api "
+                "completions with the model's tokenizer, or engine.kind vllm"
+            )
         if self._chat is not None:
             ids = self._chat.prompt_ids(messages)
             return Prompt(messages=tuple(messages), token_ids=tuple(ids), length=len(ids))
