@@ -18,6 +18,7 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -99,7 +100,20 @@ def main() -> None:
             for loss in options.losses:
                 if loss == "none" and seed:  # it has no seed
                     continue
-                trained = {} if loss == "none" else train(examples, base=base, loss=loss, seed=seed, options=options)
+                folder = (
+                    options.out / f"{options.source}-{base.name}-{options.head}-{loss}-{options.temperature}-{seed}"
+                )
+                prm = {
+                    "head": options.head,
+                    "loss": loss,
+                    "temperature": options.temperature,
+                    "stage1": {"epochs": options.stage1[0], "learning_rate": options.stage1[1]},
+                    "stage2": {"epochs": options.stage2[0], "learning_rate": options.stage2[1]},
+                    "batch_size": options.batch,
+                    "micro_batch_size": options.batch,
+                    "seed": seed,
+                }
+                trained = {} if loss == "none" else train([examples], base=base, folder=folder, prm=prm)
                 scores = likelihoods(base, traces) if loss == "none" else rewards(Path(trained["model"]), traces)
                 figures, table = measure(scores, traces, selection=options.selection)
                 tables.setdefault(loss, table)
@@ -199,22 +213,15 @@ def held_out(options: argparse.Namespace) -> list[Trace]:
     return traces
 
 
-def train(examples: Path, *, base: Path, loss: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One model, in a process of its own; a finished one is returned at once."""
-    prm = {
-        "head": options.head,
-        "loss": loss,
-        "temperature": options.temperature,
-        "stage1": {"epochs": options.stage1[0], "learning_rate": options.stage1[1]},
-        "stage2": {"epochs": options.stage2[0], "learning_rate": options.stage2[1]},
-        "batch_size": options.batch,
-        "micro_batch_size": options.batch,
-        "dtype": "float32",
-        "seed": seed,
+def train(examples: Sequence[Path], *, base: Path, folder: Path, prm: dict[str, Any]) -> dict[str, Any]:
+    """One model, in a process of its own; a finished one is returned at once. prm: options of PRMConfig."""
+    folder.mkdir(parents=True, exist_ok=True)
+    resolved = {
+        "model": str(base),
+        "examples": [str(path) for path in examples],
+        "output": str(folder),
+        "prm": {**prm, "dtype": "float32"},
     }
-    folder = options.out / f"{options.source}-{base.name}-{options.head}-{loss}-{options.temperature}-{seed}"
-    folder.mkdir(exist_ok=True)
-    resolved = {"model": str(base), "examples": str(examples), "output": str(folder), "prm": prm}
     (folder / "resolved.json").write_text(json.dumps(resolved))
     command = [sys.executable, "-m", "agentark_core.training.prm", "--config", str(folder / "resolved.json")]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
