@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpo_helpers
 import pytest
 from conftest import REPOSITORY
 from prm_helpers import resolved as prm_resolved
@@ -161,7 +162,9 @@ def test_two_processes_on_two_nodes_of_ray_learn_under_zero2_what_one_process_le
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("job", ["prm"], indirect=True)
-def test_the_task_trains_a_process_reward_model_once_and_two_processes_learn_the_same(job: Job, tmp_path: Path) -> None:
+def test_the_task_trains_a_reward_model_once_two_processes_learn_the_same_and_policies_from_it(
+    job: Job, tmp_path: Path
+) -> None:
     from agentark_core.cluster.ray_train import train
     from tasks import training_tasks
 
@@ -184,6 +187,16 @@ def test_the_task_trains_a_process_reward_model_once_and_two_processes_learn_the
     with pytest.raises(ConfigError, match="prm: the processes need 4 CPU, the Ray cluster has 2; lower prm"):
         many = prm_resolved(job.data, tmp_path / "many", micro_batch_size=1)
         train("prm", many, num_workers=4, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+
+    asked = grpo_helpers.write_prompts(tmp_path / "prompts.parquet", number=20)
+    settings = {"scorer": "prm", "epochs": 0.5, "micro_batch_size": 8, "watch_prompts": 4}
+    rewarded = {**grpo_helpers.resolved(asked, tmp_path / "policy", **settings), "prm": str(alone.path)}
+    policy = train("grpo", rewarded, num_workers=2, cpus_per_worker=1, gpus_per_worker=0, storage=tmp_path / "ray")
+    model_files.check_model_dir(Path(policy["model"]))
+    rows = metrics(tmp_path / "policy")
+    assert len(rows) == policy["steps"] == 2
+    assert all(0 < row["reward"] < 1 and row["unscored"] == 0 for row in rows), "each rank scores its own with it"
+    assert [look["step"] for look in policy["watch"]] == [0, 2]
 
 
 @pytest.mark.slow
