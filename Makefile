@@ -52,20 +52,27 @@ experiments: setup ## what each strategy and control gains on arkling (hours on 
 		--minus "R-SFT + DA" DA --minus "R-SFT + DA" rejection-sampled \
 		--minus "R-SFT + PAD, gentle" R-SFT --minus "PAD + DA, gentle" DA \
 		--minus "PAD + DA, gentle" "R-SFT + DA" --minus "R-SFT, none corrective" "R-SFT, as few tokens" \
-		--minus "majority's traces" rejection-sampled --minus R-SFT "majority's traces" \
+		--minus "majority's traces" rejection-sampled --minus R-SFT "majority's traces" --minus R-SFT "R-SFT, first round" \
 		--minus "R-SFT + PAD, likelihood PRM, a whole epoch" R-SFT
 	@$(python) -m experiments.strategies_arkling --home experiments-home/longer --epochs 8 --splits test ood \
 		--arms R-SFT rejection-sampled DA "R-SFT + DA, as many steps"
 	@$(python) -m experiments.seeds_table experiments-home/longer/strategies.json --minus R-SFT rejection-sampled \
 		--minus DA R-SFT --minus DA rejection-sampled --minus "R-SFT + DA, as many steps" R-SFT \
 		--minus "R-SFT + DA, as many steps" DA
+	@$(python) -m experiments.strategies_arkling --home experiments-home/quarter --questions 625 --splits test ood \
+		--arms R-SFT "PAD, likelihood PRM" "R-SFT + PAD, likelihood PRM, a whole epoch"
+	@$(python) -m experiments.seeds_table experiments-home/quarter/strategies.json --minus "PAD, likelihood PRM" R-SFT \
+		--minus "R-SFT + PAD, likelihood PRM, a whole epoch" R-SFT
 	@$(python) -m experiments.scaling_arkling --home experiments-home
+	@$(python) -m experiments.share_arkling --home experiments-home \
+		--students $(foreach seed,0 1 2,steps-student-5000-5x1-16-$(seed))
 	@$(python) -m experiments.grpo_arkling --out experiments-home/grpo --test 1000
 	@$(python) -m experiments.prm_arkling --base teacher --out experiments-home/prm
 	@$(python) -m experiments.prm_arkling --base large --out experiments-home/prm-large --losses bce none --seeds 1 \
 		--questions 4000 --samples 4 --stage1 1 2e-3 --stage2 3 1e-3
 	@for base in small student teacher large; do $(python) -m experiments.prm_arkling --base $$base --out experiments-home/prm-large \
 		--head likelihood --losses bce contrastive --questions 4000 --samples 4 --stage1 4 1e-2 --stage2 0 1e-3 || exit; done
+	@$(python) -m experiments.step_labels_arkling --home experiments-home/labels
 	@$(python) -m experiments.reviewing_arkling --out experiments-home/reviewing
 
 up: setup ## start Prefect, MLflow, Ray and a worker on loopback
