@@ -1,4 +1,4 @@
-"""What judge.py, selector.py and qualities.py share: a model of their own is asked for JSON of a schema, many at once.
+"""What judge.py, selector.py, qualities.py and rollouts.py share: a model of their own is asked, many cases at once.
 
 Replies are hostile text: engines enforce a schema where they can, and `read_json` reads a whole finished reply or
 nothing.

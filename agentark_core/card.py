@@ -118,6 +118,7 @@ def _origin(job: ExtractJob, *, questions: int, shards: int) -> dict[str, str]:
         "teacher": debates.config.get("model_revision") or f"imported from {debates.config['imported_from']}",
         "discussion": strategy or "as imported",
         "verified by": f"rules, then a judge ({judge['model']})" if judge else "rules",
+        "steps labelled by": f"rollouts ({job.rollouts['model']})" if job.rollouts else "",
         "debate run": job.debates,
         "extracted": f"{questions:,} questions, shards: {shards:,}",
     }

@@ -8,8 +8,8 @@
     prompts        one row a question for GRPO: prompt, gold, task, and how often the first round was right
 
 Shards are extracted once: when a run grows, only its new shards are read. A shard of a kind is committed with its
-counts, and the digests of the debates, verdicts and selections that it came from. What goes in is the sum of what comes
-out by fate, in every shard and over the run (`check_totals`).
+counts, and the digests of the debates, verdicts, selections and rollouts that it came from. What goes in is the sum of
+what comes out by fate, in every shard and over the run (`check_totals`).
 """
 
 from __future__ import annotations

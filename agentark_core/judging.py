@@ -62,15 +62,15 @@ async def run_select(job: SelectJob, *, dispatcher: Dispatcher) -> list[Picked]:
         return await select(job.choices, engine=engine, sampling=job.sampling)
 
 
-async def run_go_on(job: GoOnJob, *, dispatcher: Dispatcher) -> list[Solutions]:
-    """The sampled solutions of each beginning, in order. Raises Stopped after Dispatcher.stop."""
-    with _seated(job.root, dispatcher=dispatcher) as engine:
+async def run_go_on(job: GoOnJob, *, dispatcher: Dispatcher, caps: Caps) -> list[Solutions]:
+    """The sampled solutions of each beginning, in order. Raises Stopped at a cap or after Dispatcher.stop."""
+    with _seated(job.root, dispatcher=dispatcher, caps=caps) as engine:
         return await go_on(job.begun, engine=engine, samples=job.samples, sampling=job.sampling)
 
 
 @contextmanager
-def _seated(root: Path, *, dispatcher: Dispatcher) -> Iterator[Generates]:
-    run = dispatcher.run(root, Caps())
+def _seated(root: Path, *, dispatcher: Dispatcher, caps: Caps | None = None) -> Iterator[Generates]:
+    run = dispatcher.run(root, caps or Caps())
     try:
         yield _Seated(dispatcher, run)
     finally:

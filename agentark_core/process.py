@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from agentark_core import prompts
 from agentark_core.config import ExamplesConfig
+from agentark_core.errors import DataError
 from agentark_core.examples import MESSAGES, example_id, refusal
 from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
@@ -96,7 +97,7 @@ def build(
     them, of the kept, `positive`, `negative` and `silent` steps, and `contrasts`: positive steps with a negative.
 
     rollouts: of every trace with a verdict, if step_labels asks for them (step_rollouts.py).
-    Raises DataError if step_labels is `exact` and a question is not arkling's.
+    Raises DataError if step_labels is `exact` and a question is not arkling's, or needs rollouts and has none.
     """
     counts: Counter[str] = Counter(candidates=0, kept=0)
     columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
@@ -199,7 +200,9 @@ def _labels(
     if how == "exact":
         return [exact_labels(text, question=debate.problem.question) for text in texts]
     labels = [verdict.label for _, verdict in decided]
-    if rollouts is not None:
+    if how.endswith("rollouts"):
+        if rollouts is None:
+            raise DataError(f"step_labels is {how} and there are no rollouts; extract with a flow, which makes them")
         return [
             rollout_labels(turn.text, rollouts[turn.key], correct=label == "correct")
             for (turn, _), label in zip(decided, labels, strict=True)

@@ -8,6 +8,7 @@ arXiv 2312.08935).
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -19,12 +20,13 @@ from agentark_core.asking import ask_each, engine_of, fitting_prompt
 from agentark_core.config import EngineConfig, ModelConfig, RolloutsConfig, SamplingConfig
 from agentark_core.discussion import Generates
 from agentark_core.engines.base import Request
+from agentark_core.errors import ConfigError
 from agentark_core.ledger import request_seed
-from agentark_core.types import Message, Reached
+from agentark_core.types import Message, Reached, VerdictLabel
 from agentark_core.verify import Case, Verifier
 
 ROLLOUTS_VERSION = "rollouts-1"
-"""Changes with the code below: part of the rollouts' fingerprint."""
+"""Changes with the code below and with the traces that are labelled: part of the rollouts' fingerprint."""
 
 LOST = ("over_context", "engine_poison")
 """Ends of a sample that say nothing about the step."""
@@ -77,12 +79,19 @@ def setup(
 ) -> RolloutsSetup | None:
     """The rollouts of a flow whose section `engine` runs `teacher` (see engine_of); None without any.
 
-    Raises ModelError.
+    Raises ModelError, and ConfigError for a server that cannot go on from the middle of a turn.
     """
     if config is None:
         return None
     used = engine_of(config.model, config.engine, flow=engine, teacher=teacher)
-    return RolloutsSetup(config=config, engine=used, revision=model_files.source(config.model, used)[1])
+    model_dir, revision = model_files.source(config.model, used)
+    served = used.endpoint
+    if served is not None and (served.api == "chat" or (served.api == "auto" and model_dir is None)):
+        raise ConfigError(
+            "examples.rollouts: a chat API starts a new turn and cannot go on from the middle of one; set "
+            "engine.endpoint.api: completions with the model's local directory as path, or use engine.kind vllm"
+        )
+    return RolloutsSetup(config=config, engine=used, revision=revision)
 
 
 def rolled_out_by(rollouts: RolloutsSetup | None) -> RolloutsConfig | None:
@@ -95,41 +104,51 @@ async def go_on(
 ) -> list[Solutions]:
     """The sampled solutions of each beginning, in order. Whatever the engine raises ends all of it."""
 
-    async def one(case: tuple[Begun, int]) -> str | None:
-        return await _sample(case[0], number=case[1], engine=engine, sampling=sampling)
+    async def one(each: Begun) -> Solutions:
+        return await _samples(each, engine=engine, samples=samples, sampling=sampling)
 
-    texts = await ask_each([(each, number) for each in begun for number in range(1, samples + 1)], one)
-    return [tuple(texts[start : start + samples]) for start in range(0, len(texts), samples)]
+    return await ask_each(begun, one)
 
 
-async def _sample(begun: Begun, *, number: int, engine: Generates, sampling: SamplingConfig) -> str | None:
+async def _samples(begun: Begun, *, engine: Generates, samples: int, sampling: SamplingConfig) -> Solutions:
     so_far: Message = {"role": "assistant", "content": begun.text}
     messages = [*prompts.first_answer(begun.question, wording=begun.wording), so_far]
     prompt = fitting_prompt(messages, engine=engine, max_tokens=sampling.max_tokens)
     if prompt is None:
-        return None
-    made = await engine.generate(
-        Request(
-            prompt=prompt,
-            sampling=sampling,
-            seed=request_seed(begun.key, round=1, agent=number, base_seed=0),
-            work_id=begun.key,
-            problem_id=begun.key,
-            round=1,
-            agent=number,
+        return (None,) * samples
+    key = begun.key
+
+    async def one(number: int) -> str | None:
+        made = await engine.generate(
+            Request(
+                prompt=prompt,
+                sampling=sampling,
+                seed=request_seed(key, round=1, agent=number, base_seed=0),
+                work_id=key,
+                problem_id=key,
+                round=1,
+                agent=number,
+            )
         )
-    )
-    if made.finish_reason in LOST:
-        return None
-    return begun.text + made.text if made.finish_reason == "stop" else ""
+        if made.finish_reason in LOST:
+            return None
+        return begun.text + made.text if made.finish_reason == "stop" else ""
+
+    return tuple(await asyncio.gather(*(one(number) for number in range(1, samples + 1))))
 
 
 def verified(begun: Sequence[Begun], solutions: Sequence[Solutions], *, verifier: Verifier) -> list[Reached]:
-    """How far each beginning came, in order."""
+    """How far each beginning came, in order. Where the rules leave a sample undecided and none is right, nothing is
+    known of the step: a right solution in a form that they cannot read must not make it a wrong one."""
     cases = [
         [Case(response=text, gold=b.gold, task=b.task, question=b.question) for text in texts if text is not None]
         for b, texts in zip(begun, solutions, strict=True)
     ]
     verdicts = iter(verifier.verify_many([case for of_one in cases for case in of_one]))
     labels = [[next(verdicts).label for _ in of_one] for of_one in cases]
-    return [Reached(right=found.count("correct"), decided=len(found) - found.count("undecided")) for found in labels]
+    return [_reached(found) for found in labels]
+
+
+def _reached(labels: Sequence[VerdictLabel]) -> Reached:
+    right, undecided = labels.count("correct"), labels.count("undecided")
+    return Reached(right=right, decided=len(labels) - undecided if right or not undecided else 0)

@@ -10,9 +10,11 @@ rollouts depend on debates, verdicts and the model that goes on, not on the ques
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +22,6 @@ import pyarrow as pa
 from agentark_core import process, records
 from agentark_core.config import ExamplesConfig
 from agentark_core.ledger import Store, fingerprint
-from agentark_core.process import PROCESS_VERSION
 from agentark_core.prompts import Wording
 from agentark_core.records import TurnKey
 from agentark_core.rollouts import Begun
@@ -30,8 +31,11 @@ from agentark_core.types import Reached, Turn
 
 STAGE = "rollouts"
 
-CHUNK = 512
-"""Beginnings that are sampled, verified and journaled together."""
+CHUNK = 64
+"""Beginnings that are sampled, verified and journaled together: what a kill or a stop can cost."""
+
+_asked_for: defaultdict[tuple[str, str], Lock] = defaultdict(Lock)
+"""By folder and shard. Students of one sweep are made at the same time and may learn from the same rollouts."""
 
 RolloutsKey = dict[str, Any]
 """What identifies rollouts (rollouts.RolloutsSetup.key)."""
@@ -82,7 +86,7 @@ class RolloutJob:
             "any_round": self.config.negatives == "any_round",
             "include_summary": self.config.include_summary,
             "rollouts": self.rollouts,
-            "versions": [PROCESS_VERSION, STEPS_VERSION],
+            "steps": STEPS_VERSION,
         }
         return Store(self.home, stage=STAGE, fingerprint=fingerprint(STAGE, **shape), config=shape)
 
@@ -93,66 +97,74 @@ def beginnings(job: RolloutJob, shard: str) -> Iterator[tuple[Turn, list[Begun]]
     for debate in read_debates(job.home, fingerprint=job.debates, shards=[shard]):
         problem = debate.problem
         for turn in process.candidates(debate, config=job.config):
-            if process.refused(turn, verdicts):
-                continue
-            yield (
-                turn,
-                [
-                    Begun(
-                        question=problem.question,
-                        wording=job.wording,
-                        gold=problem.gold,
-                        task=problem.task,
-                        text=turn.text[:end],
-                    )
-                    for _, end in spans(turn.text)[:-1]
-                ],
-            )
+            if not process.refused(turn, verdicts):
+                asked = {"question": problem.question, "gold": problem.gold, "task": problem.task}
+                ends = [end for _, end in spans(turn.text)[:-1]]
+                yield turn, [Begun(**asked, wording=job.wording, text=_until(turn.text, end)) for end in ends]
+
+
+def _until(text: str, end: int) -> str:
+    """A sentence's end without the blank behind it, which a tokenizer would make a token that no text has there."""
+    begun = text[:end]
+    return begun if begun.endswith("\n") else begun.rstrip()
 
 
 def roll_out(
     job: RolloutJob, shard: str, *, reach: Callable[[Sequence[Begun]], list[Reached]], parents: Mapping[str, str]
 ) -> dict[str, int]:
-    """Commit the rollouts of a shard; returns its counts. What an interrupted run has journaled is not sampled again.
+    """Commit the rollouts of a shard, once; returns its counts. What an interrupted run journaled is not sampled again.
 
     reach samples and verifies some beginnings. parents: what they came from (stored.parents).
     """
-    traces = list(beginnings(job, shard))
     store = job.store
-    with store.lease(shard, timeout_s=60) as lease, store.journal(shard) as journal:
-        reached = {
-            record["begun"]: Reached(right=record["right"], decided=record["decided"]) for record in journal.replay()
-        }
-        distinct = dict.fromkeys(begun for _, several in traces for begun in several)
-        missing = [begun for begun in distinct if begun.key not in reached]
-        for start in range(0, len(missing), CHUNK):
-            chunk = missing[start : start + CHUNK]
-            new = {begun.key: found for begun, found in zip(chunk, reach(chunk), strict=True)}
-            journal.append({"begun": key, "right": r.right, "decided": r.decided} for key, r in new.items())
-            journal.sync()
-            reached |= new
-        rows = []
-        for turn, several in traces:
-            found = [reached[begun.key] for begun in several]
-            rows.append(
-                {
-                    "work_id": turn.work_id,
-                    "round": turn.round,
-                    "agent": turn.agent,
-                    "right": [one.right for one in found],
-                    "decided": [one.decided for one in found],
-                }
-            )
-        counts = {
-            "traces": len(rows),
-            "beginnings": len(distinct),
-            "samples_decided": sum(reached[begun.key].decided for begun in distinct),
-            "samples_right": sum(reached[begun.key].right for begun in distinct),
-        }
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        meta = {"counts": counts, "parents": dict(parents)}
-        store.commit(shard, table, lease=lease, config_hash=store.fingerprint, meta=meta)
+    with _asked_for[str(store.root), shard]:
+        committed = store.entry(shard)
+        if committed is not None:
+            return dict(committed.meta["counts"])
+        with store.lease(shard, timeout_s=60) as lease, store.journal(shard) as journal:
+            reached = {
+                record["begun"]: Reached(right=record["right"], decided=record["decided"])
+                for record in journal.replay()
+            }
+            missing: dict[str, Begun] = {}
+
+            def reach_missing() -> None:
+                found = dict(zip(missing, reach(list(missing.values())), strict=True))
+                journal.append({"begun": key, "right": r.right, "decided": r.decided} for key, r in found.items())
+                journal.sync()
+                reached.update(found)
+                missing.clear()
+
+            traces = []
+            for turn, several in beginnings(job, shard):
+                keyed = [(begun.key, begun) for begun in several]
+                traces.append((turn.key, [key for key, _ in keyed]))
+                missing.update((key, begun) for key, begun in keyed if key not in reached)
+                if len(missing) >= CHUNK:
+                    reach_missing()
+            if missing:
+                reach_missing()
+            counts = _counts([keys for _, keys in traces], reached)
+            table = pa.Table.from_pylist([_row(key, keys, reached) for key, keys in traces], schema=SCHEMA)
+            meta = {"counts": counts, "parents": dict(parents)}
+            store.commit(shard, table, lease=lease, config_hash=store.fingerprint, meta=meta)
     return counts
+
+
+def _row(turn: TurnKey, keys: list[str], reached: Mapping[str, Reached]) -> dict[str, Any]:
+    found = [reached[key] for key in keys]
+    key = dict(zip(("work_id", "round", "agent"), turn, strict=True))
+    return {**key, "right": [one.right for one in found], "decided": [one.decided for one in found]}
+
+
+def _counts(traces: Sequence[list[str]], reached: Mapping[str, Reached]) -> dict[str, int]:
+    distinct = {key for keys in traces for key in keys}
+    return {
+        "traces": len(traces),
+        "beginnings": len(distinct),
+        "samples_decided": sum(reached[key].decided for key in distinct),
+        "samples_right": sum(reached[key].right for key in distinct),
+    }
 
 
 def read(store: Store, shard: str) -> dict[TurnKey, list[Reached]]:

@@ -10,7 +10,7 @@ from prefect import flow
 
 from agentark_core import model_files, yields
 from agentark_core.chat import ChatFormat
-from agentark_core.config import DistilConfig, PipelineConfig
+from agentark_core.config import DistilConfig, ExamplesConfig, PipelineConfig
 from agentark_core.extraction import ExtractJob, Kind
 from agentark_core.judge import setup
 from agentark_core.ledger import atomic_write_json
@@ -57,7 +57,7 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     judge = setup(config.verification.judge)
     jobs = extract_runs(
         config.traces,
-        config=config.examples,
+        config=needed(config),
         wording=config.student.prompts,
         judge=judge,
         workers=0,
@@ -110,6 +110,13 @@ def distil(config: DistilConfig, *, parent_run_id: str = "") -> dict[str, Any]:
     }
     atomic_write_json(home / "runs" / config.run.name / "student.json", record)  # for the report of the run
     return record
+
+
+def needed(config: DistilConfig) -> ExamplesConfig:
+    """What is extracted; no step is sampled from where no reward model learns from it."""
+    if config.examples.rollouts is None or "prm" in jobs_of(config):
+        return config.examples
+    return config.examples.model_copy(update={"step_labels": "evidence", "rollouts": None})
 
 
 def check_models(config: DistilConfig | PipelineConfig) -> None:

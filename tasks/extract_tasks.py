@@ -1,4 +1,5 @@
-"""Verified debates -> committed selections -> committed material to learn from, shard by shard, on all cores."""
+"""Verified debates -> committed selections and rollouts -> committed material to learn from, shard by shard, on all
+cores."""
 
 from __future__ import annotations
 
@@ -90,20 +91,26 @@ def roll_out_shard(shard: str, *, job: RolloutJob, rollouts: RolloutsSetup, pool
 
     pool is None where no shard has a step to go on from.
     """
-    committed = job.store.entry(shard)
-    if committed is not None:
-        return dict(committed.meta["counts"])
     root, config = job.store.root, rollouts.config
-
-    def reach(begun: Sequence[Begun]) -> list[Reached]:
-        assert pool is not None
-        asked = GoOnJob(root=root, begun=tuple(begun), samples=config.samples, sampling=config.sampling)
-        solutions = pool.go_on(asked)
-        with VERIFYING, Verifier(workers=1) as verifier:
-            return verified(begun, solutions, verifier=verifier)
-
     came_from = parents(job.home, debates=job.debates, verdicts=job.verdicts, shard=shard)
-    return step_rollouts.roll_out(job, shard, reach=reach, parents=came_from)
+    with Verifier(workers=1) as verifier:
+
+        def reach(begun: Sequence[Begun]) -> list[Reached]:
+            assert pool is not None
+            asked = GoOnJob(root=root, begun=tuple(begun), samples=config.samples, sampling=config.sampling)
+            solutions = pool.go_on(asked)
+            with VERIFYING:
+                return verified(begun, solutions, verifier=verifier)
+
+        counts = step_rollouts.roll_out(job, shard, reach=reach, parents=came_from)
+    if counts["beginnings"] and not counts["samples_decided"]:
+        get_run_logger().warning(
+            "shard %s: no sample of %d steps has a verdict, so only last steps have labels; look at max_tokens, "
+            "max_model_len and the task of the questions",
+            shard,
+            counts["beginnings"],
+        )
+    return counts
 
 
 @task(

@@ -18,7 +18,7 @@ from agentark_core.arkling import generator
 from agentark_core.arkling.corruption import wrong_solution
 from agentark_core.config import DistilConfig, GRPOConfig, ModelConfig
 from agentark_core.import_debates import import_file
-from flows.distil import jobs_of
+from flows.distil import jobs_of, needed
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -60,8 +60,9 @@ def test_each_strategy_starts_from_the_student_that_the_one_before_made(agentark
     assert all("lineage.reward_model" not in tags for tags in (lineages[0], reward_model.tags))
 
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    names = {run.info.run_name for run in client.search_runs(experiments)}
-    assert {"1 rsft", "2 prm", "3 grpo"} <= names
+    runs = {run.info.run_name: run for run in client.search_runs(experiments)}
+    parents = {runs[name].data.tags["mlflow.parentRunId"] for name in ("1 rsft", "2 prm", "3 grpo")}
+    assert parents == {runs["distil"].info.run_id}
     times = {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
     agentark("run", "distil", config)
     assert times == {path: path.stat().st_mtime_ns for path in home.glob("models/*/model/model.safetensors")}
@@ -101,6 +102,15 @@ def test_pad_is_recorded_by_what_trains_the_policy() -> None:
     assert list(jobs_of(ppo)) == ["ppo", "da"]
     by_outcome = config.model_copy(update={"grpo": GRPOConfig(process_weight=0, outcome_weight=1)})
     assert list(jobs_of(by_outcome)) == ["grpo", "da"]
+
+
+def test_steps_are_sampled_from_only_for_a_reward_model() -> None:
+    rollouts = {"step_labels": "rollouts", "rollouts": {"model": {"path": "arkling:teacher"}}}
+    given = {"traces": ["0" * 16], "student": {"path": "m"}, "examples": rollouts}
+    with_pad = DistilConfig.model_validate(given | {"strategies": ["rsft", "pad"]})
+    without = DistilConfig.model_validate(given | {"strategies": ["rsft", "da"]})
+    assert needed(with_pad) == with_pad.examples
+    assert needed(without) == without.examples.model_copy(update={"step_labels": "evidence", "rollouts": None})
 
 
 def rsft_then_pad(home: Path) -> dict[str, Any]:

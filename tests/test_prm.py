@@ -192,7 +192,7 @@ def test_stage_one_moves_the_last_layer_and_the_head_alone_and_stage_two_all(dat
     assert metrics(trained, "stage2")[-1]["loss"] < metrics(trained, "stage1")[0]["loss"]
 
 
-def test_the_loss_of_a_step_is_eq7_over_its_batch(data: Path, trained: Path) -> None:
+def test_loss_and_gradient_of_a_step_are_those_of_eq7_over_its_batch(data: Path, trained: Path) -> None:
     """Recomputed question by question, without padding, from the weights that stage two began with."""
     import torch
     from transformers import AutoModelForTokenClassification
@@ -205,18 +205,19 @@ def test_the_loss_of_a_step_is_eq7_over_its_batch(data: Path, trained: Path) -> 
     lengths = [sum(len(trace["input_ids"]) for trace in item["traces"]) for item in items]
     rows = metrics(trained, "stage2")
     order = sft_data.training_order(lengths, steps=len(rows), batch_size=4, seed=0)
-    total, terms = 0.0, 0
+    losses = []
     for item in (items[number] for number in order[:4]):
-        with torch.no_grad():
-            scores = torch.cat(
-                [model(torch.tensor([t["input_ids"]])).logits[0, t["positions"], 0] for t in item["traces"]]
-            )
+        scores = torch.cat([model(torch.tensor([t["input_ids"]])).logits[0, t["positions"], 0] for t in item["traces"]])
         for right, wrong in item["contrasts"]:
-            total += prm_loss.contrastive(
+            loss = prm_loss.contrastive(
                 scores, positives_P=torch.tensor([right]), negatives_P_N=torch.tensor([wrong]), temperature=0.1
-            ).item()
-            terms += 1
-    assert rows[0]["loss"] == pytest.approx(total / terms, rel=1e-4)
+            )
+            losses.append(loss)
+    loss = torch.stack(losses).mean()
+    loss.backward()
+    norm = torch.stack([weight.grad.norm() for weight in model.parameters() if weight.grad is not None]).norm()
+    assert rows[0]["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert rows[0]["grad_norm"] == pytest.approx(norm.item(), rel=1e-3)
 
 
 def test_a_finished_run_returns_at_once_and_another_config_is_refused(data: Path, trained: Path, alone: None) -> None:
@@ -285,7 +286,11 @@ def test_every_step_is_scored_in_one_pass_whatever_is_beside_it(trained: Path, m
     prompt = [prompts.first_answer(problem.question, wording="arkling") for problem in problems]
     texts = [generator.solutions(generator.parse_question(problem.question))[0] for problem in problems]
     texts[1], texts[2] = "", texts[2] + "\nAnd more than\n" + "words " * 40
+    passes: list[int] = []
+    hook = model.model.register_forward_hook(lambda _, __, out: passes.append(len(out.logits)))
     found = model.scores(prompt, texts)
+    hook.remove()
+    assert passes == [len(texts)], "all steps of all completions"
     assert [len(scores) for scores in found] == [len(split(text)) for text in texts]
     assert all(0 < score < 1 for scores in found for score in scores)
     monkeypatch.setattr(prm_model, "TOKENS_PER_BATCH", 1)

@@ -18,10 +18,10 @@ from agentark_core import extraction, process, question_filter, step_rollouts
 from agentark_core.arkling import generator
 from agentark_core.config import EngineConfig, ExamplesConfig, RolloutsConfig, SamplingConfig
 from agentark_core.engines.base import Request
-from agentark_core.errors import CorruptData, DataError
+from agentark_core.errors import ConfigError, CorruptData, DataError
 from agentark_core.extraction import ExtractJob
 from agentark_core.ledger import Store
-from agentark_core.rollouts import Begun, RolloutsSetup, go_on, verified
+from agentark_core.rollouts import Begun, RolloutsSetup, go_on, setup, verified
 from agentark_core.step_labels import exact_labels, rollout_labels
 from agentark_core.step_rollouts import RolloutJob
 from agentark_core.stored import parents
@@ -79,6 +79,21 @@ def test_samples_are_verified_against_their_own_gold_and_lost_ones_do_not_count(
             [BEGUN, other, BEGUN], [(right, right, wrong, "", None), (right, wrong), (None, None)], verifier=verifier
         )
     assert found == [Reached(right=2, decided=4), Reached(right=1, decided=2), Reached(right=0, decided=0)]
+
+
+def test_a_step_is_not_wrong_because_the_rules_cannot_read_what_came_of_it() -> None:
+    prose = dataclasses.replace(BEGUN, task="free_text", gold="It rained all day.")
+    with Verifier(workers=1) as verifier:
+        found = verified([prose, prose], [("It rained. \\boxed{Rain}", ""), ("", "")], verifier=verifier)
+    assert found == [Reached(right=0, decided=0), Reached(right=0, decided=2)]
+
+
+def test_a_chat_server_is_refused_before_any_work() -> None:
+    endpoint = {"base_url": "http://127.0.0.1:9/v1", "max_model_len": 4096, "api": "chat"}
+    engine = {"kind": "openai", "endpoint": endpoint}
+    config = RolloutsConfig.model_validate({"model": {"path": "some/model"}, "engine": engine})
+    with pytest.raises(ConfigError, match="cannot go on from the middle of one; set engine.endpoint.api: completions"):
+        setup(config)
 
 
 TEXT = "3 + 4 = 7\n7 * 2 = 14\n14 - 0 = 14\n\\boxed{14}"
@@ -208,7 +223,7 @@ def test_what_an_interrupted_stage_has_journaled_is_not_sampled_again(
     job, asked = rollout_job(home_of(tmp_path)), list[str]()
 
     def dies(begun: Sequence[Begun]) -> list[Reached]:
-        if len(asked) >= 4:
+        if asked:
             raise KeyboardInterrupt
         return counted(asked)(begun)
 
@@ -216,9 +231,22 @@ def test_what_an_interrupted_stage_has_journaled_is_not_sampled_again(
         step_rollouts.roll_out(job, "00000", reach=dies, parents=parents_of(job))
     with pytest.raises(DataError, match="rollouts-.*00000 is not committed"):
         extraction.extract_shard(extract_job(tmp_path), "00000")
-    assert len(asked) == 4 and not job.store.entries()
+    assert len(asked) == 2 and not job.store.entries()
     step_rollouts.roll_out(job, "00000", reach=counted(asked), parents=parents_of(job))
     assert len(asked) == len(set(asked)) == 5 and job.store.entries()["00000"].rows == 3
+    step_rollouts.roll_out(job, "00000", reach=dies, parents=parents_of(job))
+
+
+def test_a_long_step_is_gone_on_with_behind_its_last_word(tmp_path: Path) -> None:
+    sentence = "Then we add three and four, which is seven, and go on with it. "
+    text = sentence * 20 + "\\boxed{14}"
+    home, turn = tmp_path, make_turn(PROBLEM, round=1, agent=1, answer=14, text=text)
+    store = make_home(home, [PROBLEM])
+    debate = dataclasses.replace(DEBATE, turns=(turn,))
+    commit_debates(store, "00000", [debate])
+    verify(home, "00000", [debate])
+    ((_, begun),) = step_rollouts.beginnings(rollout_job(home), "00000")
+    assert begun and all(one.text.endswith("with it.") and text.startswith(one.text) for one in begun)
 
 
 def test_rollouts_of_other_debates_are_refused(tmp_path: Path) -> None:

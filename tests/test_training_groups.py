@@ -113,6 +113,21 @@ def test_offload_changes_where_the_optimizer_works_and_not_what_it_learns(job: J
 
 @pytest.mark.slow
 @pytest.mark.parametrize("job", ["sft"], indirect=True)
+def test_two_processes_in_bfloat16_under_zero3_learn_what_one_learns_in_float32(job: Job, tmp_path: Path) -> None:
+    """What the presets of 7 and 8 billion parameters ask for."""
+    settings: dict[str, Any] = {"epochs": 1, "micro_batch_size": 4}
+    Process(job, job.resolved(tmp_path / "one", **settings), log=tmp_path / "one").result()
+    half = job.resolved(tmp_path / "two", **settings, zero_stage=3, dtype="bfloat16", gradient_checkpointing=True)
+    ranks = start_group(job, half, log=tmp_path / "two")
+    assert [rank.wait() for rank in ranks] == [0, 0], ranks[0].output[-4000:]
+    losses = [[row["loss"] for row in metrics(tmp_path / name)] for name in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-2) and losses[0][-1] < 0.9 * losses[0][0]
+    published, base = tensors(Path(ranks[0].result()["model"])), tensors(job.base)
+    assert {name: weight.dtype for name, weight in published.items()} == {n: w.dtype for n, w in base.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["sft"], indirect=True)
 def test_adapters_under_zero3_on_two_processes_are_published_merged_as_by_one(job: Job, tmp_path: Path) -> None:
     import torch
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from agentark_core import model_files
 from agentark_core.cluster.ray_cluster import connect
-from agentark_core.config import EngineConfig, ModelConfig
+from agentark_core.config import EngineConfig, ModelConfig, SamplingConfig
 from agentark_core.dispatcher import Caps, Dispatcher
 from agentark_core.engines.opening import open_engine
 from agentark_core.errors import AgentArkError, ConfigError, EngineError
@@ -61,20 +61,8 @@ class DebateActor:
     async def run(self, job: ShardJob) -> dict[str, Any]:
         """Debate one shard; see shards.run_shard."""
         dispatcher = await self._started()
-        limit, context = job.plan.config.sampling.max_tokens, dispatcher.engine.max_model_len
-        if limit >= context:
-            raise ConfigError(
-                f"debate.sampling.max_tokens {limit} leaves no room for a prompt in the context of "
-                f"{context} tokens of {self._model.path}; lower it or raise max_model_len"
-            )
-        caps = Caps(
-            max_tokens=self._config.max_tokens_total,
-            max_engine_seconds=self._config.max_engine_hours * 3600,
-            num_engines=self._config.num_engines,
-            pool=self._pool,
-            engine=self._number,
-        )
-        return await run_shard(job, dispatcher=dispatcher, caps=caps)
+        self._check_room(job.plan.config.sampling, dispatcher, of="debate")
+        return await run_shard(job, dispatcher=dispatcher, caps=self._caps())
 
     async def judge(self, job: JudgeJob) -> list[Verdict]:
         """Judge the undecided cases of one shard; see judging.run_judge."""
@@ -86,7 +74,26 @@ class DebateActor:
 
     async def go_on(self, job: GoOnJob) -> list[Solutions]:
         """Sample from the steps of one shard; see judging.run_go_on."""
-        return await run_go_on(job, dispatcher=await self._started())
+        dispatcher = await self._started()
+        self._check_room(job.sampling, dispatcher, of="examples.rollouts")
+        return await run_go_on(job, dispatcher=dispatcher, caps=self._caps())
+
+    def _check_room(self, sampling: SamplingConfig, dispatcher: Dispatcher, *, of: str) -> None:
+        context = dispatcher.engine.max_model_len
+        if sampling.max_tokens >= context:
+            raise ConfigError(
+                f"{of}.sampling.max_tokens {sampling.max_tokens} leaves no room for a prompt in the context of "
+                f"{context} tokens of {self._model.path}; lower it or raise max_model_len"
+            )
+
+    def _caps(self) -> Caps:
+        return Caps(
+            max_tokens=self._config.max_tokens_total,
+            max_engine_seconds=self._config.max_engine_hours * 3600,
+            num_engines=self._config.num_engines,
+            pool=self._pool,
+            engine=self._number,
+        )
 
     async def _started(self) -> Dispatcher:
         """The engine behind its dispatcher, started by whoever asks first."""

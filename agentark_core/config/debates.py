@@ -1,4 +1,4 @@
-"""Sections of what debates: questions, models, sampling, the debate itself, engines, the judge and the selector."""
+"""Sections of what debates: questions, models, sampling, the debate itself, engines, judge, selector and rollouts."""
 
 from __future__ import annotations
 
