@@ -62,7 +62,7 @@ experiments: setup ## what each strategy and control gains on arkling (hours on 
 	@$(python) -m experiments.strategies_arkling --home experiments-home/quarter --questions 625 --splits test ood \
 		--arms R-SFT "PAD, likelihood PRM" "R-SFT + PAD, likelihood PRM, a whole epoch"
 	@$(python) -m experiments.seeds_table experiments-home/quarter/strategies.json --minus "PAD, likelihood PRM" R-SFT \
-		--minus "R-SFT + PAD, likelihood PRM, a whole epoch" R-SFT
+		--minus "R-SFT + PAD, likelihood PRM, a whole epoch" "R-SFT + PAD, likelihood PRM, a whole epoch: before PAD"
 	@$(python) -m experiments.scaling_arkling --home experiments-home
 	@$(python) -m experiments.share_arkling --home experiments-home \
 		--students $(foreach seed,0 1 2,steps-student-5000-5x1-16-$(seed))

@@ -5,6 +5,7 @@ What is finished is found again: a run of debates by a note in the home, a model
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -65,13 +66,24 @@ def debated(
 def distilled(name: str, *, traces: list[str], home: Path, student: dict[str, Any] = STUDENT, **sections: Any) -> Path:
     """The model directory of a student; sections are those of DistilConfig."""
     config = {
-        "run": {"name": re.sub(r"[^A-Za-z0-9]+", "-", name), "home": str(home)},
+        "run": {"name": run_name(name), "home": str(home)},
         "traces": traces,
         "student": student,
         **sections,
     }
     printed = agentark("distil", config, folder=home)
     return Path(told(printed, "model"))
+
+
+def stages(name: str, *, home: Path) -> list[Path]:
+    """The model directories of all jobs of one student, in order."""
+    made = json.loads((home / "runs" / run_name(name) / "student.json").read_bytes())
+    return [Path(stage["model"]) for stage in made["stages"]]
+
+
+def run_name(name: str) -> str:
+    """A name of letters, digits and hyphens."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name)
 
 
 def told(printed: list[str], key: str) -> str:

@@ -6,8 +6,9 @@ Runs are made once: `debate`, 5 agents and 2 rounds of the shipped teacher; `sam
 which are as many calls; `own`, 10 answers of the student itself; `gold`, the generator's own solutions, imported: two
 of each question where it has two paths. Each arm is `agentark run distil` with its strategies and options on one of
 them; every student answers the same questions greedily. The jobs of an arm with PAD do not learn from the 100 questions
-of its watch, those of the other arms do. Differences are paired by question against the base; every seed of the
-training is a row of its own. All intervals 95 %. Writes HOME/strategies.json with the outcome of every question.
+of its watch, those of the other arms do; so the student that PAD started from is a row, too. Differences are paired by
+question against the base; every seed of the training is a row of its own. All intervals 95 %. Writes
+HOME/strategies.json with the outcome of every question.
 """
 
 from __future__ import annotations
@@ -123,8 +124,10 @@ def main() -> None:
     for seed in given.seeds:
         for name in given.arms:
             model = distilled(name, traces=traces[ARMS[name].run], seed=seed, given=given)
-            outcomes = {split: greedy(model, asked) for split, asked in tests.items()}
-            table.append(row(name=name, seed=seed, outcomes=outcomes, base=base))
+            before = before_pad(name, seed=seed, home=given.home)
+            for label, path in ((name, model), *([(f"{name}: before PAD", before)] if before else [])):
+                outcomes = {split: greedy(path, asked) for split, asked in tests.items()}
+                table.append(row(name=label, seed=seed, outcomes=outcomes, base=base))
             (given.home / "strategies.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
 
 
@@ -161,6 +164,13 @@ def distilled(name: str, *, traces: str, seed: int, given: argparse.Namespace) -
         prm={**PRM, **arm.prm, "seed": seed},
         grpo={**GRPO, **arm.grpo, "seed": seed},
     )
+
+
+def before_pad(name: str, *, seed: int, home: Path) -> Path | None:
+    """The student that an arm's PAD started from; None if that is the base, or there is no PAD."""
+    strategies = ARMS[name].strategies
+    place = strategies.index("pad") if "pad" in strategies else 0
+    return runs.stages(f"{name}-{seed}", home=home)[place - 1] if place else None
 
 
 def row(*, name: str, seed: int | None, outcomes: dict[str, Outcomes], base: dict[str, Outcomes]) -> dict[str, Any]:
