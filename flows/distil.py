@@ -15,7 +15,7 @@ from agentark_core.extraction import ExtractJob, Kind
 from agentark_core.judge import setup
 from agentark_core.ledger import atomic_write_json
 from agentark_core.tracking import Run
-from agentark_core.training import grpo_data, prm_plan
+from agentark_core.training import grpo_data, memory, prm_plan
 from agentark_core.training.sft_data import read_metrics
 from flows import stage
 from flows.extraction_stage import existing_debates, extract_runs, write_cards
@@ -120,9 +120,22 @@ def needed(config: DistilConfig) -> ExamplesConfig:
 
 
 def check_models(config: DistilConfig | PipelineConfig) -> None:
-    """Refuse before any work what only the last strategy would find. Raises an AgentArkError with the remedy."""
-    if "prm" in jobs_of(config):
-        prm_plan.check_base(model_files.resolve(config.prm.model or config.student))
+    """Refuse before any work what only the last strategy would find: an architecture that is no reward model, and a job
+    that does not fit the GPU that is named. Raises an AgentArkError with the remedy."""
+    jobs = set(jobs_of(config))
+    student, rewarding = model_files.resolve(config.student), None
+    if "prm" in jobs:
+        rewarding = model_files.resolve(config.prm.model or config.student)
+        prm_plan.check_base(rewarding)
+    for name in sorted(jobs):
+        section = config.prm if name == "prm" else config.grpo if name in POLICIES else config.sft
+        if section.gpus_per_worker and section.gpu_memory_gib:
+            memory.check(
+                rewarding if name == "prm" and rewarding else student,
+                section,
+                available=section.gpu_memory_gib * memory.GIB,
+                prm=rewarding if name in POLICIES else None,
+            )
 
 
 def jobs_of(config: DistilConfig | PipelineConfig) -> Iterator[Any]:

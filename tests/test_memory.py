@@ -10,10 +10,11 @@ import pytest
 from grpo_helpers import resolved, write_prompts
 
 from agentark_core.cluster import ray_train
-from agentark_core.config import GRPOConfig, PRMConfig, PRMStage, SFTConfig
+from agentark_core.config import DistilConfig, GRPOConfig, PRMConfig, PRMStage, SFTConfig
 from agentark_core.errors import ConfigError
 from agentark_core.training import memory
 from agentark_core.training.model_shape import Shape
+from flows.distil import check_models
 
 CONFIGS = json.loads((Path(__file__).resolve().parents[1] / "deployments" / "model_configs.json").read_text())
 GIB = 2**30
@@ -186,6 +187,17 @@ def test_a_job_is_refused_before_ray_starts_a_process(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a GPU has 0 GiB, the job needs about weights .*reference .*rollouts"):
         ray_train.train("grpo", job, num_workers=1, cpus_per_worker=1, gpus_per_worker=1, storage=tmp_path / "ray")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("section", "strategies"), [("sft", ["rsft"]), ("prm", ["pad"]), ("grpo", ["rsft", "pad"])])
+def test_a_list_of_strategies_is_refused_before_its_first_job_if_any_does_not_fit(
+    section: str, strategies: list[str]
+) -> None:
+    small = {"gpus_per_worker": 1, "gpu_memory_gib": 0.5}
+    given = {"traces": ["0" * 16], "student": {"path": "arkling:student"}, "strategies": strategies}
+    with pytest.raises(ConfigError, match=rf"a GPU has 0 GiB, the job needs about .*\(set .*{section}\."):
+        check_models(DistilConfig.model_validate(given | {section: small}))
+    check_models(DistilConfig.model_validate(given))
 
 
 def test_offload_leaves_the_gpu_what_is_in_use() -> None:
