@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import yaml
 
 if TYPE_CHECKING:
     from training_jobs import Job
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # an example may take long on a busy machine
+hypothesis.settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUIET = {

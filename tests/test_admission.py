@@ -27,7 +27,7 @@ async def request(seat, *, seconds: float) -> None:  # type: ignore[no-untyped-d
     seat.end()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     slots=st.integers(1, 12),
     widths=st.lists(st.integers(1, 6), min_size=1, max_size=25),

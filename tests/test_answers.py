@@ -167,7 +167,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=60).map("".join)), st.sampled_from(sorted(KINDS)))
 def test_no_text_makes_extraction_or_comparison_raise(text: str, task: str) -> None:
     answer = extract(text, task=task)

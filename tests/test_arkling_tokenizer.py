@@ -23,13 +23,13 @@ MAKERS = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text())
 def test_any_text_round_trips(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER(text)["input_ids"]) == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from([*SPECIAL, "<|", "|>", "<|end", " ", "\n", "Q: 12", "\\boxed{", "é", "Ġ", "\r\n"])))
 def test_text_that_looks_like_special_tokens_round_trips(parts: list[str]) -> None:
     text = "".join(parts)

@@ -205,7 +205,7 @@ TEXTS = st.sampled_from(["1", "#### 1", "q", "Solution 1: a\nSolution 2: b", "\u
 ROWS = st.dictionaries(st.sampled_from(KEYS), VALUES | TEXTS) | VALUES
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(ROWS, min_size=1, max_size=6), format=st.sampled_from([CHATS, "agentark", "maslab"]))
 def test_any_json_row_ends_as_debate_or_bad_row(lines: list[Any], format: str, tmp_path: Path) -> None:
     file = write(

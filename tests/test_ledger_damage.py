@@ -71,7 +71,7 @@ def test_tail_cut_at_every_byte_of_the_last_record_loses_only_that_record(tmp_pa
     tail=st.binary(max_size=40) | st.just(b"\0" * 64),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_broken_journal_yields_a_prefix_and_never_a_wrong_record(
     records: list[dict[str, object]], tail: bytes, data: st.DataObject
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentark_core.near_duplicates import (
@@ -187,7 +187,6 @@ def test_a_copy_of_a_test_question_is_always_found(questions: list[str], tests: 
     assert contaminated(questions, tests) == contaminated(questions, tests)
 
 
-@settings(deadline=None)
 @given(texts, st.randoms(use_true_random=False))
 def test_clusters_do_not_depend_on_the_order(sample: list[str], rng: random.Random) -> None:
     sample = sample + sample[:2]

@@ -284,7 +284,7 @@ FIRST: dict[str, dict[str, Any]] = {
 }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(ROWS, max_size=6), source=st.sampled_from(sorted(FIRST)))
 def test_any_json_row_ends_as_problem_or_bad_row(lines: list[Any], source: str, tmp_path: Path) -> None:
     if source == "medmcqa":  # a stray 0 makes the whole file ambiguous, which is refused on purpose

@@ -159,7 +159,7 @@ HOSTILE = st.lists(
 
 
 @given(st.lists(st.tuples(HOSTILE, st.sampled_from(["correct", "incorrect", "undecided"])), max_size=4), HOSTILE)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_step_of_any_text_has_one_label(traces: list[tuple[str, VerdictLabel]], question: str) -> None:
     texts, verdicts = [text for text, _ in traces], [verdict for _, verdict in traces]
     labels = evidence_labels(texts, verdicts, question=question, task="math")

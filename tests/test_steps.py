@@ -85,7 +85,7 @@ TEXTS = st.lists(PIECES, max_size=60).map("".join) | st.text(st.characters(), ma
 
 
 @given(TEXTS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_steps_join_to_the_text_and_say_something(text: str) -> None:
     steps = split(text)
     assert "".join(steps) == text
@@ -125,7 +125,7 @@ INNER = st.lists(
 
 
 @given(TEXTS, BLOCKS, INNER, TEXTS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_step_begins_inside_a_block(before: str, block: tuple[str, str], inner: str, after: str) -> None:
     # what comes before may not open a block of its own
     before = "".join(c for c in before if c not in "\\$`~") + "\n\n"
@@ -152,8 +152,9 @@ def test_time_is_linear_in_the_length(piece: str) -> None:
             best = min(best, time.process_time() - begun)
         return best
 
-    # a quadratic splitter needs 16 times as long for four times the text
-    assert seconds(160_000) < 8 * seconds(40_000) + 0.05
+    # For sixteen times the text a quadratic splitter needs 256 times as long, at least a second; a busy machine may
+    # double any of these.
+    assert seconds(160_000) < 64 * seconds(10_000) + 0.3
 
 
 def test_a_megabyte_of_backslashes_takes_under_two_seconds() -> None:

@@ -33,7 +33,7 @@ def argue(round: int, agent: int) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_an_interrupted_discussion_goes_on_with_the_same_turns_and_asks_for_no_finished_one_again(
     name: str, data: st.DataObject

@@ -221,7 +221,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), source=st.sampled_from(sorted(SAMPLES)))
 def test_a_row_with_any_wrong_part_is_read_or_set_aside(data: st.DataObject, source: str, tmp_path: Path) -> None:
     good = SAMPLES[source]
