@@ -20,6 +20,7 @@ from agentark_core.asking import ask_each, engine_of, fitting_prompt
 from agentark_core.config import EngineConfig, ModelConfig, RolloutsConfig, SamplingConfig
 from agentark_core.discussion import Generates
 from agentark_core.engines.base import Request
+from agentark_core.engines.endpoint_engine import api_of
 from agentark_core.errors import ConfigError
 from agentark_core.ledger import request_seed
 from agentark_core.types import Message, Reached, VerdictLabel
@@ -85,8 +86,7 @@ def setup(
         return None
     used = engine_of(config.model, config.engine, flow=engine, teacher=teacher)
     model_dir, revision = model_files.source(config.model, used)
-    served = used.endpoint
-    if served is not None and (served.api == "chat" or (served.api == "auto" and model_dir is None)):
+    if used.endpoint is not None and api_of(used.endpoint, model_dir=model_dir) == "chat":
         raise ConfigError(
             "examples.rollouts: a chat API starts a new turn and cannot go on from the middle of one; set "
             "engine.endpoint.api: completions with the model's local directory as path, or use engine.kind vllm"

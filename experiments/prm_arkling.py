@@ -90,10 +90,7 @@ def main() -> None:
         texts = (sample if options.source == "teacher" else invent)(problems, options.samples)
         pq.write_table(label(problems, texts), examples, write_page_checksum=True)
     traces = held_out(options)
-    if options.base in runs.PRETRAINING:
-        base = runs.pretrained(options.base, folder=options.out)
-    else:
-        base = Path(options.base) if Path(options.base).is_dir() else model_path(options.base)
+    base = body(options.base, folder=options.out)
     tables: dict[str, list[Bin]] = {}
     with (options.out / "results.jsonl").open("a", encoding="utf-8") as results:
         for seed in range(options.seeds):
@@ -129,6 +126,13 @@ def main() -> None:
                 print(json.dumps(row), file=results, flush=True)
                 print(json.dumps(row), flush=True)
     prm_metrics.plot_reliability(tables, options.out / "reliability.png")
+
+
+def body(name: str, *, folder: Path) -> Path:
+    """The directory that reward models start from: a shipped model's, one pretrained into folder, or `name` itself."""
+    if name in runs.PRETRAINING:
+        return runs.pretrained(name, folder=folder)
+    return Path(name) if Path(name).is_dir() else model_path(name)  # type: ignore[arg-type]
 
 
 def sample(problems: list[Problem], samples: int) -> list[list[str]]:

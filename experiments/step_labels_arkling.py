@@ -20,7 +20,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from agentark_core.arkling import model_path
 from agentark_core.statistics import wilson
 from agentark_core.step_labels import exact_labels
 from experiments import prm_arkling, runs
@@ -51,16 +50,13 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=500, help="test questions to sample solutions of")
     parser.add_argument("--samples", type=int, default=4, help="solutions of each")
     parser.add_argument("--selection", type=int, default=100, help="of them, to choose the threshold of first errors")
-    parser.add_argument("--base", default="teacher", help="body of the reward models: teacher, large or a folder")
+    parser.add_argument("--base", default="teacher", help="body of the reward models: as of prm_arkling")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
     given = parser.parse_args()
     given.home.mkdir(parents=True, exist_ok=True)
     given.run = ""
-    if given.base == "large":
-        base = runs.pretrained("large", folder=given.home)
-    else:
-        base = Path(given.base) if Path(given.base).is_dir() else model_path(given.base)
+    base = prm_arkling.body(given.base, folder=given.home)
     traces = prm_arkling.held_out(given)
     debates = runs.debated("debate", DEBATE, questions=given.questions, home=given.home)
     table: list[dict[str, Any]] = []

@@ -125,7 +125,8 @@ def main() -> None:
         for name in given.arms:
             model = distilled(name, traces=traces[ARMS[name].run], seed=seed, given=given)
             before = before_pad(name, seed=seed, home=given.home)
-            for label, path in ((name, model), *([(f"{name}: before PAD", before)] if before else [])):
+            students = {name: model} | ({f"{name}: before PAD": before} if before else {})
+            for label, path in students.items():
                 outcomes = {split: greedy(path, asked) for split, asked in tests.items()}
                 table.append(row(name=label, seed=seed, outcomes=outcomes, base=base))
             (given.home / "strategies.json").write_text(json.dumps(table, indent=1), encoding="utf-8")

@@ -3,13 +3,16 @@ selects and rollouts where they label steps, extracted and tabled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from prefect.artifacts import create_table_artifact
+from prefect.futures import PrefectFuture
 
 from agentark_core import selections, step_rollouts, yields
-from agentark_core.config import ExamplesConfig
+from agentark_core.cluster.ray_pool import EnginePool
+from agentark_core.config import EngineConfig, ExamplesConfig, ModelConfig
 from agentark_core.errors import ConfigError
 from agentark_core.extraction import ExtractJob
 from agentark_core.judge import JudgeSetup
@@ -25,6 +28,8 @@ from agentark_core.tracking import Run
 from flows.debate_stage import engines_if, uncommitted, verify_all, wait_for
 from tasks.extract_tasks import extract_run, roll_out_shard, select_shard, write_card
 from tasks.trace_tasks import load_problems
+
+Job = TypeVar("Job", SelectionJob, RolloutJob)
 
 
 def extract_runs(
@@ -103,25 +108,41 @@ def write_cards(jobs: Sequence[ExtractJob], *, run: Run) -> list[str]:
 
 def _select_all(jobs: Sequence[SelectionJob], *, selector: SelectorSetup) -> None:
     """The selector's part. Its engines start only if a shard without selections leaves something to choose."""
-    missing = [
-        (job, shard) for job in jobs for shard in uncommitted(job.store, shards=tuple(sorted(job.verdicts.committed())))
-    ]
-    undecided = any(True for job, shard in missing for _ in selections.choices(job, shard))
-    with engines_if(undecided, model=selector.config.model, engine=selector.engine, home=jobs[0].home) as pool:
-        futures = [
-            select_shard.submit(shard, job=job, sampling=selector.config.sampling, pool=pool) for job, shard in missing
-        ]
-        wait_for(futures, stop=pool.stop if pool else lambda reason: None)
+    _make_missing(
+        jobs,
+        lambda job, shard, pool: select_shard.submit(shard, job=job, sampling=selector.config.sampling, pool=pool),
+        asks=lambda job, shard: any(True for _ in selections.choices(job, shard)),
+        model=selector.config.model,
+        engine=selector.engine,
+    )
 
 
 def _roll_out_all(jobs: Sequence[RolloutJob], *, rollouts: RolloutsSetup) -> None:
     """The same for rollouts from the steps of the traces."""
+    _make_missing(
+        jobs,
+        lambda job, shard, pool: roll_out_shard.submit(shard, job=job, rollouts=rollouts, pool=pool),
+        asks=lambda job, shard: any(begun for _, begun in step_rollouts.beginnings(job, shard)),
+        model=rollouts.config.model,
+        engine=rollouts.engine,
+    )
+
+
+def _make_missing(
+    jobs: Sequence[Job],
+    submit: Callable[[Job, str, EnginePool | None], PrefectFuture[Any]],
+    *,
+    asks: Callable[[Job, str], bool],
+    model: ModelConfig,
+    engine: EngineConfig,
+) -> None:
+    """Submit every verified shard that a job has not committed, and wait. asks: whether a shard asks the engines."""
     missing = [
         (job, shard) for job in jobs for shard in uncommitted(job.store, shards=tuple(sorted(job.verdicts.committed())))
     ]
-    steps = any(begun for job, shard in missing for _, begun in step_rollouts.beginnings(job, shard))
-    with engines_if(steps, model=rollouts.config.model, engine=rollouts.engine, home=jobs[0].home) as pool:
-        futures = [roll_out_shard.submit(shard, job=job, rollouts=rollouts, pool=pool) for job, shard in missing]
+    needed = any(asks(job, shard) for job, shard in missing)
+    with engines_if(needed, model=model, engine=engine, home=jobs[0].home) as pool:
+        futures = [submit(job, shard, pool) for job, shard in missing]
         wait_for(futures, stop=pool.stop if pool else lambda reason: None)
 
 

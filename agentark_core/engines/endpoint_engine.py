@@ -22,7 +22,7 @@ import re
 import resource
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agentark_core import terminal
 from agentark_core.config import EndpointConfig, ModelConfig
@@ -60,6 +60,13 @@ class _Refused(Exception):
         self.reason, self.error = reason, error
 
 
+def api_of(config: EndpointConfig, *, model_dir: Path | None) -> Literal["chat", "completions"]:
+    """The API that is used: completions only with a local tokenizer, if the config leaves it open."""
+    if config.api != "auto":
+        return config.api
+    return "chat" if model_dir is None else "completions"
+
+
 class EndpointEngine:
     """One model of one server. Create it where an event loop runs."""
 
@@ -67,7 +74,7 @@ class EndpointEngine:
         """model_dir holds the tokenizer for exact token counts; api completions needs it. Raises ConfigError."""
         import aiohttp
 
-        self._api = config.api if config.api != "auto" else "chat" if model_dir is None else "completions"
+        self._api = api_of(config, model_dir=model_dir)
         if self._api == "completions" and model_dir is None:
             raise ConfigError(
                 f"engine.endpoint.api completions needs the tokenizer of the model: {model.path!r} is not a local "
