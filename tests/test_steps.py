@@ -152,9 +152,8 @@ def test_time_is_linear_in_the_length(piece: str) -> None:
             best = min(best, time.process_time() - begun)
         return best
 
-    # For sixteen times the text a quadratic splitter needs 256 times as long, at least a second; a busy machine may
-    # double any of these.
-    assert seconds(160_000) < 64 * seconds(10_000) + 0.3
+    # For sixteen times the text a quadratic splitter needs 256 times as long; this one needed up to 37 (alone).
+    assert seconds(160_000) < 64 * seconds(10_000) + 0.05
 
 
 def test_a_megabyte_of_backslashes_takes_under_two_seconds() -> None:
